@@ -1,0 +1,7 @@
+//! `seal-controller`: opens SealedSecrets and keeps the resulting Secrets true to Git.
+//!
+//! ```text
+//! event -> read -> Observed -> decide -> Decision -> apply -> Outcome -> status
+//! ```
+
+pub mod process;
