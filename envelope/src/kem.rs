@@ -1,0 +1,161 @@
+//! X-Wing as HPKE's KEM 0x647a, with a private key that is expanded once and kept.
+//!
+//! 32-byte seed -> expanded ML-KEM-768 and X25519 keys -> shared secrets for [`hpke`].
+//!
+//! Everything public is hpke's own [`XWing`]; only decapsulation is ours, for two reasons. hpke keeps the seed alone
+//! and expands it at every opening, more than a third of the cost; and it accepts X25519 shares of low order, which
+//! age and draft-ietf-hpke-pq refuse (RFC 7748, section 6.1).
+//!
+//! Follows draft-connolly-cfrg-xwing-kem, which HPKE names MLKEM768-X25519: the shared secret is
+//! `SHA3-256(ss_M || ss_X || ct_X || pk_X || 5c2e2f2f5e5c)`.
+
+use hpke::{Deserializable, HpkeError, Kem, Serializable, kem::XWing, rand_core::CryptoRng};
+use ml_kem::{Decapsulate, KeyExport, array::sizes::U32, ml_kem_768};
+use sha3::{Digest, Sha3_256};
+use shake::{ExtendableOutput, Shake256, Update, XofReader};
+use subtle::{Choice, ConstantTimeEq};
+use x25519_dalek::StaticSecret;
+use zeroize::{Zeroize, Zeroizing};
+
+pub(crate) const SEED: usize = 32;
+pub(crate) const PUBLIC_KEY: usize = 1216;
+/// The length of HPKE's `enc`: an ML-KEM-768 ciphertext, then an X25519 share.
+pub(crate) const ENC: usize = 1120;
+const ML_KEM_CIPHERTEXT: usize = 1088;
+const LABEL: &[u8; 6] = br"\.//^\";
+
+pub(crate) type PublicKey = <XWing as Kem>::PublicKey;
+pub(crate) type EncappedKey = <XWing as Kem>::EncappedKey;
+
+/// X-Wing, with [`PrivateKey`] in place of hpke's own.
+pub(crate) struct KeptXWing;
+
+/// An expanded private key. It has no `Debug`; ML-KEM's and X25519's parts clear themselves, the seed is cleared here.
+#[derive(Clone)]
+pub(crate) struct PrivateKey {
+    seed: Zeroizing<[u8; SEED]>,
+    ml_kem: ml_kem_768::DecapsulationKey,
+    x25519: StaticSecret,
+    x25519_public: x25519_dalek::PublicKey,
+}
+
+impl PrivateKey {
+    /// Expands a seed: SHAKE256 gives 64 bytes for ML-KEM's key generation, then 32 for X25519.
+    pub(crate) fn from_seed(seed: &[u8; SEED]) -> Self {
+        let mut shake = Shake256::default();
+        shake.update(seed);
+        let mut expanded = shake.finalize_xof();
+        let mut ml_kem_seed = ml_kem::Seed::default();
+        expanded.read(&mut ml_kem_seed);
+        let mut x25519_seed = Zeroizing::new([0; 32]);
+        expanded.read(&mut *x25519_seed);
+
+        let ml_kem = ml_kem_768::DecapsulationKey::from_seed(ml_kem_seed);
+        ml_kem_seed.zeroize();
+        let x25519 = StaticSecret::from(*x25519_seed);
+        let x25519_public = (&x25519).into();
+        Self { seed: Zeroizing::new(*seed), ml_kem, x25519, x25519_public }
+    }
+
+    pub(crate) fn seed(&self) -> &[u8; SEED] {
+        &self.seed
+    }
+
+    /// The raw public key, as an age recipient holds it.
+    pub(crate) fn public_bytes(&self) -> [u8; PUBLIC_KEY] {
+        let mut bytes = [0; PUBLIC_KEY];
+        let (ml_kem, x25519) = bytes.split_at_mut(PUBLIC_KEY - 32);
+        ml_kem.copy_from_slice(&self.ml_kem.encapsulation_key().to_bytes());
+        x25519.copy_from_slice(self.x25519_public.as_bytes());
+        bytes
+    }
+}
+
+/// Whether an X25519 share or public key gives an all-zero secret with every scalar (RFC 7748, section 6.1).
+pub(crate) fn is_low_order(point: &[u8; 32]) -> bool {
+    let any_scalar = StaticSecret::from([1; 32]);
+    !any_scalar.diffie_hellman(&x25519_dalek::PublicKey::from(*point)).was_contributory()
+}
+
+impl Kem for KeptXWing {
+    type PublicKey = PublicKey;
+    type PrivateKey = PrivateKey;
+    type EncappedKey = EncappedKey;
+    type NSecret = U32;
+    const KEM_ID: u16 = XWing::KEM_ID;
+
+    fn sk_to_pk(key: &PrivateKey) -> PublicKey {
+        PublicKey::from_bytes(&key.public_bytes()).expect("ML-KEM's own encapsulation key is reduced")
+    }
+
+    /// Not for us: an age identity's seed *is* the private key, whoever derives it again has another key.
+    fn derive_keypair(ikm: &[u8]) -> (PrivateKey, PublicKey) {
+        let (key, public) = XWing::derive_keypair(ikm);
+        let mut seed = Zeroizing::new([0; SEED]);
+        key.write_exact(&mut *seed);
+        (PrivateKey::from_seed(&seed), public)
+    }
+
+    fn decap(
+        key: &PrivateKey,
+        sender: Option<&PublicKey>,
+        enc: &EncappedKey,
+    ) -> Result<hpke::kem::SharedSecret<Self>, HpkeError> {
+        if sender.is_some() {
+            return Err(HpkeError::DecapError);
+        }
+        let enc = enc.to_bytes();
+        let (ml_kem_ciphertext, share) = enc.split_at(ML_KEM_CIPHERTEXT);
+        let ml_kem_ciphertext: &ml_kem::Ciphertext<ml_kem::MlKem768> =
+            ml_kem_ciphertext.try_into().map_err(|_| HpkeError::DecapError)?;
+        let share: [u8; 32] = share.try_into().map_err(|_| HpkeError::DecapError)?;
+
+        let x25519_secret = key.x25519.diffie_hellman(&x25519_dalek::PublicKey::from(share));
+        if !x25519_secret.was_contributory() {
+            return Err(HpkeError::DecapError);
+        }
+        let mut ml_kem_secret = key.ml_kem.decapsulate(ml_kem_ciphertext);
+        let secret = Sha3_256::new()
+            .chain_update(ml_kem_secret)
+            .chain_update(x25519_secret.as_bytes())
+            .chain_update(share)
+            .chain_update(key.x25519_public.as_bytes())
+            .chain_update(LABEL)
+            .finalize();
+        ml_kem_secret.zeroize();
+        Ok(hpke::kem::SharedSecret(secret))
+    }
+
+    fn encap_with_rng(
+        recipient: &PublicKey,
+        sender: Option<(&PrivateKey, &PublicKey)>,
+        rng: &mut impl CryptoRng,
+    ) -> Result<(hpke::kem::SharedSecret<Self>, EncappedKey), HpkeError> {
+        if sender.is_some() {
+            return Err(HpkeError::EncapError);
+        }
+        let (secret, enc) = XWing::encap_with_rng(recipient, None, rng)?;
+        Ok((hpke::kem::SharedSecret(secret.0), enc))
+    }
+}
+
+impl Serializable for PrivateKey {
+    type OutputSize = U32;
+
+    fn write_exact(&self, out: &mut [u8]) {
+        out.copy_from_slice(&*self.seed);
+    }
+}
+
+impl Deserializable for PrivateKey {
+    fn from_bytes(seed: &[u8]) -> Result<Self, HpkeError> {
+        let seed = seed.try_into().map_err(|_| HpkeError::IncorrectInputLength(SEED, seed.len()))?;
+        Ok(Self::from_seed(seed))
+    }
+}
+
+impl ConstantTimeEq for PrivateKey {
+    fn ct_eq(&self, other: &Self) -> Choice {
+        self.seed.as_slice().ct_eq(other.seed.as_slice())
+    }
+}

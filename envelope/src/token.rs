@@ -1,0 +1,125 @@
+//! The text of a sealed value: `seal1.<key id>.<place>.<base64url>`.
+//!
+//! [`Token`] <-> text. One accepted spelling for each token: no white space, no padding, no second alphabet, no spare
+//! bits. Limits are checked before anything is decoded.
+
+use std::{fmt, str::FromStr};
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+
+use crate::{
+    binding::PlaceTag,
+    error::TokenError,
+    keys::KeyId,
+    value::{self, ENC},
+};
+
+const VERSION: &str = "seal1";
+/// Characters before the payload: `seal1.`, the key id and its dot, the place and its dot.
+const HEAD: usize = 6 + 33 + 9;
+/// The longest token there can be: a value of [`crate::MAX_VALUE`] bytes.
+pub const MAX_TOKEN: usize = HEAD + (value::MAX_PAYLOAD * 4).div_ceil(3);
+
+/// One sealed value, self-contained: which key opens it, where it belongs, and the HPKE message.
+///
+/// ```
+/// # use seal_envelope::Token;
+/// assert!("seal9.abc".parse::<Token>().is_err());
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token {
+    pub(crate) key_id: KeyId,
+    pub(crate) place: PlaceTag,
+    /// HPKE's `enc`, then its ciphertext.
+    pub(crate) payload: Vec<u8>,
+}
+
+impl Token {
+    /// The ring key that opens this value.
+    pub fn key_id(&self) -> KeyId {
+        self.key_id
+    }
+
+    /// What [`crate::SealedFor::tag`] must give where this value stands, else it was moved.
+    pub fn place(&self) -> PlaceTag {
+        self.place
+    }
+
+    /// The bucket that the value was padded into, in bytes: all that its length tells about the value's.
+    pub fn bucket(&self) -> usize {
+        self.payload.len() - ENC - value::TAG
+    }
+}
+
+impl FromStr for Token {
+    type Err = TokenError;
+
+    fn from_str(text: &str) -> Result<Self, TokenError> {
+        let (version, rest) = text.split_once('.').ok_or(TokenError::NotSealed)?;
+        match version.strip_prefix("seal") {
+            Some("1") => {}
+            Some(number) if !number.is_empty() && number.bytes().all(|c| c.is_ascii_digit()) => {
+                return Err(TokenError::UnknownVersion);
+            }
+            _ => return Err(TokenError::NotSealed),
+        }
+        if text.len() < HEAD || text.len() > MAX_TOKEN {
+            return Err(TokenError::Length);
+        }
+        let (key_id, rest) = rest.split_once('.').ok_or(TokenError::Spelling)?;
+        let (place, payload) = rest.split_once('.').ok_or(TokenError::Spelling)?;
+        let key_id = KeyId::from_str(key_id).map_err(|_| TokenError::Spelling)?;
+        let place = base32_decode(place).map(PlaceTag).ok_or(TokenError::Spelling)?;
+        let payload = BASE64_URL_SAFE_NO_PAD.decode(payload).map_err(|_| TokenError::Spelling)?;
+        if !value::is_payload_length(payload.len()) {
+            return Err(TokenError::Length);
+        }
+        Ok(Self { key_id, place, payload })
+    }
+}
+
+impl fmt::Display for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{VERSION}.{}.{}.{}", self.key_id, self.place, BASE64_URL_SAFE_NO_PAD.encode(&self.payload))
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{VERSION}.{}.{}.<{} bytes>", self.key_id, self.place, self.payload.len())
+    }
+}
+
+impl fmt::Display for PlaceTag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&base32_encode(&self.0))
+    }
+}
+
+/// RFC 4648 base32 in lower case. Our ids are whole groups of 40 bits, so there is neither padding nor a spare bit.
+const BASE32: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+
+pub(crate) fn base32_encode(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len() * 8 / 5);
+    for group in bytes.chunks(5) {
+        let bits = group.iter().fold(0_u64, |bits, byte| bits << 8 | u64::from(*byte));
+        text.extend((0..8).rev().map(|i| char::from(BASE32[(bits >> (5 * i) & 31) as usize])));
+    }
+    text
+}
+
+pub(crate) fn base32_decode<const N: usize>(text: &str) -> Option<[u8; N]> {
+    if text.len() != N * 8 / 5 {
+        return None;
+    }
+    let mut bytes = [0; N];
+    for (group, out) in text.as_bytes().chunks(8).zip(bytes.chunks_mut(5)) {
+        let mut bits = 0_u64;
+        for c in group {
+            let digit = BASE32.iter().position(|digit| digit == c)?;
+            bits = bits << 5 | digit as u64;
+        }
+        out.copy_from_slice(&bits.to_be_bytes()[3..]);
+    }
+    Some(bytes)
+}
