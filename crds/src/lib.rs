@@ -1,0 +1,29 @@
+//! Sealwright's Kubernetes resources: [`SealedSecret`], [`KeyRing`] and [`VaultStore`].
+//!
+//! This crate owns what is written into manifests and what the API server is told about it: the types, their
+//! bounds, the CEL rules and the names that both programs agree on. It never talks to a cluster.
+//!
+//! ```text
+//! types (doc comments, bounds, rules) -> crds() -> crds/*.yaml, the chart, `seal-controller crds`
+//! ```
+//!
+//! The doc comments of the fields are the text of `kubectl explain`, so they are written for its reader.
+#![deny(missing_docs)]
+// The schema derive repeats each public type inside a function, where nothing is reachable.
+#![allow(unreachable_pub)]
+
+pub mod condition;
+mod definition;
+pub mod key_ring;
+pub mod names;
+pub mod period;
+mod schema;
+pub mod sealed_secret;
+pub mod vault_store;
+
+pub use definition::{crds, crds_yaml, file_name, yaml};
+pub use key_ring::{KeyRing, KeyRingSpec, KeyRingStatus};
+pub use names::*;
+pub use period::Period;
+pub use sealed_secret::{SealedSecret, SealedSecretSpec, SealedSecretStatus};
+pub use vault_store::{VaultStore, VaultStoreSpec, VaultStoreStatus};
