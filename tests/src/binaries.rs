@@ -1,0 +1,58 @@
+//! Finds the built programs: `SEAL_BIN` and `SEAL_CONTROLLER_BIN`, else one `cargo build` per process.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use anyhow::{Context, Result, bail, ensure};
+
+/// The root of the repository.
+pub const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+
+/// The command line tool.
+pub fn seal() -> Result<PathBuf> {
+    find("SEAL_BIN", "seal")
+}
+
+/// The controller.
+pub fn seal_controller() -> Result<PathBuf> {
+    find("SEAL_CONTROLLER_BIN", "seal-controller")
+}
+
+fn find(variable: &str, name: &str) -> Result<PathBuf> {
+    if let Some(given) = std::env::var_os(variable).map(PathBuf::from) {
+        ensure!(given.is_file(), "{variable} names {given:?}, which is no file");
+        return Ok(given);
+    }
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    match BUILT.get_or_init(|| build().map_err(|error| format!("{error:#}"))) {
+        Ok(folder) => Ok(folder.join(name)),
+        Err(error) => bail!("no {name} to test: {error}"),
+    }
+}
+
+/// Builds what the workspace builds anyway, with the same features, so that nothing is compiled twice.
+fn build() -> Result<PathBuf> {
+    let (profile, folder): (&[&str], _) =
+        if cfg!(debug_assertions) { (&[], "debug") } else { (&["--release"], "release") };
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut build = Command::new(cargo);
+    build.args(["build", "--quiet", "--workspace", "--bins"]).args(profile).current_dir(ROOT);
+    // Set by the cargo that runs us; a build under them would not share its results with the outer one.
+    for (name, _) in std::env::vars_os() {
+        let lossy = name.to_string_lossy();
+        if lossy.starts_with("CARGO_PKG_") || lossy.starts_with("CARGO_MANIFEST_") || lossy.starts_with("CARGO_BIN_") {
+            build.env_remove(&name);
+        }
+    }
+    let output = build.output().context("start `cargo build`")?;
+    ensure!(output.status.success(), "`cargo build` failed:\n{}", String::from_utf8_lossy(&output.stderr));
+    Ok(target_folder()?.join(folder))
+}
+
+/// Every program of this package runs out of the target folder: `target/debug/demo`, `target/debug/deps/journey-0`.
+fn target_folder() -> Result<PathBuf> {
+    let own = std::env::current_exe().context("find this program's own file")?;
+    let above = own.ancestors().find(|folder| folder.join("CACHEDIR.TAG").is_file());
+    above.map(Path::to_owned).with_context(|| format!("{own:?} is in no target folder of cargo"))
+}

@@ -1,0 +1,24 @@
+//! The harness: a real Kubernetes control plane on loopback, the built binaries, and the means to watch them.
+//!
+//! `servers` (find or build) -> `control_plane` (etcd, kube-apiserver, kube-controller-manager) -> `install` (CRDs,
+//! rights) -> `controller` (the built `seal-controller` under those rights) -> `space` (a namespace for one test).
+//!
+//! Nothing that is started here outlives the process that started it, however that process ends: see [`process`].
+//! Nothing here sleeps for a fixed time: see [`wait`].
+
+pub mod binaries;
+pub mod certificates;
+pub mod control_plane;
+pub mod dump;
+pub mod egress;
+pub mod kubeconfig;
+pub mod manifests;
+pub mod pods;
+pub mod process;
+pub mod servers;
+pub mod space;
+pub mod wait;
+
+pub use anyhow::{Context, Result, anyhow, bail, ensure};
+pub use control_plane::ControlPlane;
+pub use space::{Space, in_namespace};
