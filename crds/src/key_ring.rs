@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
+use seal_envelope::{KeyError, PROOF, Proof, Recipient, Ring, RingError};
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 use crate::schema;
 
@@ -19,6 +22,8 @@ use crate::schema;
     doc = "A KeyRing holds the keys that values are sealed to, each wrapped for every member. It is honoured in the controller's namespace only. `seal ring` writes it.",
     status = "KeyRingStatus",
     derive = "PartialEq",
+    validation = Rule::new("self.metadata.name.size() <= 63 && !self.metadata.name.contains('.')")
+        .message("a ring's name has at most 63 characters and no dot"),
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
     printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
     printcolumn(
@@ -43,7 +48,7 @@ use crate::schema;
 )]
 pub struct KeyRingSpec {
     /// Who can open everything that is sealed to this ring: clusters, and people who keep an identity offline.
-    #[schemars(length(min = 1, max = 64))]
+    #[schemars(length(min = 1, max = seal_envelope::MAX_MEMBERS))]
     #[x_kube(
         merge_strategy = ListMerge::Atomic,
         validation = Rule::new("self.all(m, self.exists_one(n, n.name == m.name))").message("two members have one name"),
@@ -52,7 +57,7 @@ pub struct KeyRingSpec {
     pub members: Vec<Member>,
 
     /// The keys, oldest first. The last one seals, all of them open. Keys are only ever appended.
-    #[schemars(length(min = 1, max = 64))]
+    #[schemars(length(min = 1, max = seal_envelope::MAX_KEYS))]
     #[x_kube(
         merge_strategy = ListMerge::Atomic,
         validation = Rule::new("self.all(k, self.exists_one(j, j.recipient == k.recipient))").message("a key stands in the ring twice"),
@@ -117,7 +122,7 @@ pub struct KeyRingStatus {
 
     /// The keys as this cluster sees them, in the order of the spec.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64))]
+    #[schemars(length(max = seal_envelope::MAX_KEYS))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub keys: Vec<RingKeyStatus>,
 }
@@ -139,9 +144,204 @@ pub struct RingKeyStatus {
     pub proven: bool,
 }
 
+/// A ring that contradicts itself. Says where, and never quotes what was there.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum KeyRingError {
+    /// A member's recipient is none.
+    #[error("member {name} has no usable recipient")]
+    Member {
+        /// The member.
+        name: String,
+        /// What is wrong with it.
+        source: KeyError,
+    },
+    /// A key's recipient is none.
+    #[error("key {position} has no usable recipient")]
+    Key {
+        /// The key, counted from 1.
+        position: usize,
+        /// What is wrong with it.
+        source: KeyError,
+    },
+    /// A key is wrapped for somebody else than the members.
+    #[error("key {position} is not wrapped for exactly the members listed")]
+    Wraps {
+        /// The key, counted from 1.
+        position: usize,
+    },
+    /// Names, counts or repetitions.
+    #[error(transparent)]
+    Ring(#[from] RingError),
+    /// The proof is not 32 bytes in base64.
+    #[error("the proof is not 32 bytes in base64")]
+    Proof,
+}
+
+/// A wrap is not in standard base64.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("the wrap is not in base64")]
+pub struct NotBase64;
+
+impl KeyRing {
+    /// The public part of the ring: what its proof covers.
+    ///
+    /// # Errors
+    ///
+    /// Whatever makes the ring unusable besides its proof and the content of its wraps.
+    pub fn ring(&self) -> Result<Ring, KeyRingError> {
+        self.spec.ring(self.metadata.name.as_deref().unwrap_or_default())
+    }
+}
+
+impl KeyRingSpec {
+    /// As [`KeyRing::ring`], for a spec whose object is called `name`.
+    ///
+    /// # Errors
+    ///
+    /// See there.
+    pub fn ring(&self, name: &str) -> Result<Ring, KeyRingError> {
+        let mut members = Vec::new();
+        for Member { name, recipient } in &self.members {
+            let recipient = recipient.parse().map_err(|source| KeyRingError::Member { name: name.clone(), source })?;
+            members.push(seal_envelope::Member { name: name.clone(), recipient });
+        }
+        let mut keys = Vec::new();
+        for (key, position) in self.keys.iter().zip(1..) {
+            keys.push(key.recipient.parse().map_err(|source| KeyRingError::Key { position, source })?);
+            let listed = self.members.iter().all(|member| key.wraps.contains_key(&member.name));
+            if !listed || key.wraps.len() != self.members.len() {
+                return Err(KeyRingError::Wraps { position });
+            }
+        }
+        Ok(Ring::new(name, members, keys)?)
+    }
+
+    /// The proof, still to be verified.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyRingError::Proof`] when it is none.
+    pub fn proof(&self) -> Result<Proof, KeyRingError> {
+        let bytes = BASE64_STANDARD.decode(&self.proof).map_err(|_| KeyRingError::Proof)?;
+        Ok(Proof(<[u8; PROOF]>::try_from(bytes).map_err(|_| KeyRingError::Proof)?))
+    }
+
+    /// Puts a new proof into the manifest.
+    pub fn set_proof(&mut self, proof: &Proof) {
+        self.proof = BASE64_STANDARD.encode(proof.0);
+    }
+
+    /// The key that laptops seal to: the last one.
+    pub fn sealing_key(&self) -> Option<&RingKey> {
+        self.keys.last()
+    }
+}
+
+impl Member {
+    /// The member's recipient.
+    ///
+    /// # Errors
+    ///
+    /// When it is not a usable one.
+    pub fn recipient(&self) -> Result<Recipient, KeyError> {
+        self.recipient.parse()
+    }
+}
+
 impl RingKey {
+    /// The public half.
+    ///
+    /// # Errors
+    ///
+    /// When it is not a usable one.
+    pub fn recipient(&self) -> Result<Recipient, KeyError> {
+        self.recipient.parse()
+    }
+
     /// Whether the key no longer opens.
     pub fn is_disabled(&self) -> bool {
         self.disabled.unwrap_or_default()
+    }
+
+    /// The age file that holds the private half for `member`, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// When it is not in base64.
+    pub fn wrap(&self, member: &str) -> Result<Option<Vec<u8>>, NotBase64> {
+        self.wraps.get(member).map(|wrap| BASE64_STANDARD.decode(wrap).map_err(|_| NotBase64)).transpose()
+    }
+
+    /// Puts an age file into the manifest as the wrap for `member`.
+    pub fn set_wrap(&mut self, member: &str, wrap: &[u8]) {
+        self.wraps.insert(member.to_owned(), BASE64_STANDARD.encode(wrap));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::jiff::Timestamp;
+    use seal_envelope::Identity;
+
+    use super::*;
+
+    /// A ring with one key, and the identity of its only member.
+    fn ring() -> (KeyRing, Identity) {
+        let member = Identity::generate().unwrap();
+        let private = seal_envelope::RingKey::generate().unwrap();
+        let mut key = RingKey {
+            recipient: private.recipient().to_string(),
+            created: Time(Timestamp::UNIX_EPOCH),
+            wraps: BTreeMap::new(),
+            disabled: None,
+        };
+        key.set_wrap("prod", &private.wrap(member.recipient()).unwrap());
+        let members = vec![Member { name: "prod".into(), recipient: member.recipient().to_string() }];
+        let mut ring = KeyRing::new("main", KeyRingSpec { members, keys: vec![key], proof: String::new() });
+        let proof = ring.ring().unwrap().prove([&private]).unwrap();
+        ring.spec.set_proof(&proof);
+        (ring, member)
+    }
+
+    #[test]
+    fn a_ring_survives_its_manifest_and_its_member_opens_it() {
+        let (ring, member) = ring();
+        let manifest = serde_yaml::to_string(&ring).unwrap();
+        let read: KeyRing = serde_yaml::from_str(&manifest).unwrap();
+        assert_eq!(read, ring);
+
+        let key = read.spec.sealing_key().unwrap();
+        let wrap = key.wrap("prod").unwrap().unwrap();
+        let opened = seal_envelope::RingKey::unwrap(&wrap, &member, &key.recipient().unwrap()).unwrap();
+        read.ring().unwrap().verify([&opened], &read.spec.proof().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn a_wrap_too_few_or_too_many_is_refused() {
+        let (ring, _) = ring();
+        for wraps in [vec![], vec!["prod", "stranger"], vec!["stranger"]] {
+            let mut ring = ring.clone();
+            ring.spec.keys[0].wraps = wraps.into_iter().map(|name| (name.to_owned(), "AAAA".to_owned())).collect();
+            assert_eq!(ring.ring(), Err(KeyRingError::Wraps { position: 1 }));
+        }
+    }
+
+    #[test]
+    fn what_is_no_recipient_is_named_and_not_quoted() {
+        let (mut ring, member) = ring();
+        ring.spec.members[0].recipient = member.to_secret_string().to_string();
+        let error = ring.ring().unwrap_err();
+        assert_eq!(error, KeyRingError::Member { name: "prod".into(), source: KeyError::PrivateKey });
+        assert!(!format!("{error:?}").contains("AGE-SECRET-KEY"));
+    }
+
+    #[test]
+    fn what_is_no_proof_is_refused() {
+        let (mut ring, _) = ring();
+        for proof in ["", "AAAA", "not base64", &"A".repeat(44)] {
+            ring.spec.proof = proof.to_owned();
+            assert_eq!(ring.spec.proof(), Err(KeyRingError::Proof), "{proof:?}");
+        }
     }
 }

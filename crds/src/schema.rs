@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 pub(crate) const SUBDOMAIN: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
 /// A namespace, a ring member: an RFC 1123 label.
 pub(crate) const LABEL: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
-/// A key of a Secret's data.
-pub(crate) const DATA_KEY: &str = "^[-._A-Za-z0-9]+$";
+/// A key of a Secret's data: Kubernetes refuses `.`, `..` and whatever begins with `..`.
+pub(crate) const DATA_KEY: &str = r"^\.?[-_A-Za-z0-9][-._A-Za-z0-9]*$";
 /// A hybrid age recipient: `age1pq1`, 1216 bytes in 1946 characters, a checksum of 6.
 pub(crate) const RECIPIENT: &str = "^age1pq1[02-9ac-hj-np-z]{952}[02-9ac-hj-np-z]{1000}$";
 /// Standard base64 with padding.
@@ -18,8 +18,6 @@ pub(crate) const KEY_ID: &str = "^[a-z2-7]{32}$";
 /// What Vault is asked for: nothing that a URL would read as something else than a path.
 pub(crate) const VAULT_PATH: &str = r"^[^?#%\\\x00-\x1f\x7f]+$";
 
-/// The longest token: a value of 1 MiB in its frame.
-const TOKEN_MAX_LENGTH: u32 = 1_401_030;
 /// More values than fit into the largest object that etcd takes.
 pub(crate) const DATA_MAX_PROPERTIES: u32 = 1024;
 
@@ -31,8 +29,8 @@ fn rule(rule: &str, message: &str) -> Value {
 /// Keys of a map are judged by a rule: a structural schema knows no `propertyNames`.
 fn data_keys() -> Value {
     rule(
-        "self.all(k, k.matches('^[-._A-Za-z0-9]{1,253}$'))",
-        "a key of a Secret has 1 to 253 of the characters A-Z a-z 0-9 - _ .",
+        &format!("self.all(k, k.size() <= 253 && k.matches('{}'))", DATA_KEY.replace('\\', "\\\\")),
+        "a key of a Secret has 1 to 253 of the characters A-Z a-z 0-9 - _ . and begins with no two dots",
     )
 }
 
@@ -45,7 +43,7 @@ pub(crate) fn encrypted_data(_: &mut SchemaGenerator) -> Schema {
             "type": "string",
             // A null would be dropped in silence if it were not allowed here and refused below.
             "nullable": true,
-            "maxLength": TOKEN_MAX_LENGTH,
+            "maxLength": seal_envelope::MAX_TOKEN,
             "pattern": r"^seal[1-9][0-9]{0,3}\.[-_.A-Za-z0-9]+$",
         },
         "x-kubernetes-validations": [
@@ -118,9 +116,13 @@ pub(crate) fn wraps(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
         "minProperties": 1,
-        "maxProperties": 64,
-        // 4 KiB in base64.
-        "additionalProperties": {"type": "string", "minLength": 4, "maxLength": 5464, "pattern": BASE64},
+        "maxProperties": seal_envelope::MAX_MEMBERS,
+        "additionalProperties": {
+            "type": "string",
+            "minLength": 4,
+            "maxLength": seal_envelope::MAX_WRAP.div_ceil(3) * 4,
+            "pattern": BASE64,
+        },
     })
 }
 

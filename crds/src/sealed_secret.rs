@@ -1,10 +1,12 @@
 //! SealedSecret: sealed values and Vault references in, one Secret out.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
+use seal_envelope::{BindingError, Place, SealedFor};
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 use crate::{Period, schema};
 
@@ -85,7 +87,7 @@ pub struct SealedForSpec {
 
     /// The namespaces, one to 64, each once. Absent means any namespace.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 63), regex(pattern = schema::LABEL)))]
+    #[schemars(length(min = 1, max = seal_envelope::MAX_NAMESPACES), inner(length(min = 1, max = 63), regex(pattern = schema::LABEL)))]
     #[x_kube(
         merge_strategy = ListMerge::Atomic,
         validation = Rule::new("self.all(n, self.exists_one(m, m == n))").message("a namespace is named twice"),
@@ -99,7 +101,10 @@ where
     D: serde::Deserializer<'de>,
     T: Deserialize<'de>,
 {
-    T::deserialize(deserializer).map(Some)
+    match Option::deserialize(deserializer)? {
+        Some(part) => Ok(Some(part)),
+        None => Err(serde::de::Error::custom("null is no value here; leave the part out to mean any")),
+    }
 }
 
 /// References to values in Vault or OpenBao.
@@ -413,6 +418,30 @@ pub struct SecretStatus {
     pub inputs: Option<String>,
 }
 
+/// A spec that contradicts itself. The API server refuses it too; a file that never met one is judged by this.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SpecError {
+    /// Neither encryptedData nor vault.
+    #[error("nothing to make a Secret of: give encryptedData, vault, or both")]
+    Nothing,
+    /// Sealed values, and nothing that says for whom.
+    #[error("sealedFor is required with encryptedData; `sealedFor: {{}}` means any name in any namespace")]
+    NoSealedFor,
+    /// `namespaces: []`: only absence means any.
+    #[error("sealedFor.namespaces is empty; leave it out to mean any namespace")]
+    NoNamespaces,
+    /// A name or a namespace that Kubernetes would refuse.
+    #[error("sealedFor cannot be bound into a value")]
+    Binding(#[from] BindingError),
+    /// The target is another Secret than the one that the values open for.
+    #[error("target.name must equal sealedFor.name: the values open for that name only")]
+    TargetName,
+    /// One key with two sources.
+    #[error("key `{0}` stands both in encryptedData and in vault.data")]
+    KeyTwice(String),
+}
+
 impl SealedSecret {
     /// The name of the Secret that this object makes: `target.name`, else `sealedFor.name`, else its own.
     ///
@@ -424,8 +453,176 @@ impl SealedSecret {
         target.or(sealed_for).or(self.metadata.name.as_deref()).unwrap_or_default()
     }
 
-    /// What becomes of the Secret when this object is deleted.
+    /// The Secret that this object makes, as the place in which its values are opened.
+    ///
+    /// # Errors
+    ///
+    /// When the object has no namespace, or a name that Kubernetes would refuse.
+    pub fn place(&self) -> Result<Place, BindingError> {
+        Place::new(self.metadata.namespace.as_deref().unwrap_or_default(), self.target_name())
+    }
+}
+
+impl SealedSecretSpec {
+    /// Judges everything that can be judged without a cluster or a key, as the rules of the API server do.
+    ///
+    /// # Errors
+    ///
+    /// The first contradiction.
+    pub fn check(&self) -> Result<(), SpecError> {
+        if self.encrypted_data.is_empty() && self.vault.is_none() {
+            return Err(SpecError::Nothing);
+        }
+        if !self.encrypted_data.is_empty() || self.sealed_for.is_some() {
+            let sealed_for = self.binding()?;
+            let target = self.target.as_ref().and_then(|target| target.name.as_deref());
+            if target.is_some() && sealed_for.name().is_some() && target != sealed_for.name() {
+                return Err(SpecError::TargetName);
+            }
+        }
+        let fetched = self.vault.iter().flat_map(|vault| &vault.data);
+        match fetched.map(|data| &data.key).find(|key| self.encrypted_data.contains_key(*key)) {
+            Some(key) => Err(SpecError::KeyTwice(key.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// What is bound into every value of this object.
+    ///
+    /// # Errors
+    ///
+    /// When `sealedFor` is absent, empty where only absence means any, or holds what Kubernetes would refuse.
+    pub fn binding(&self) -> Result<SealedFor, SpecError> {
+        self.sealed_for.as_ref().ok_or(SpecError::NoSealedFor)?.binding()
+    }
+
+    /// What becomes of the Secret when the object is deleted.
     pub fn deletion_policy(&self) -> DeletionPolicy {
-        self.spec.target.as_ref().and_then(|target| target.deletion_policy).unwrap_or_default()
+        self.target.as_ref().and_then(|target| target.deletion_policy).unwrap_or_default()
+    }
+}
+
+impl SealedForSpec {
+    /// What is bound into a value that is sealed for this.
+    ///
+    /// # Errors
+    ///
+    /// As [`SealedSecretSpec::binding`].
+    pub fn binding(&self) -> Result<SealedFor, SpecError> {
+        if self.namespaces.as_ref().is_some_and(Vec::is_empty) {
+            return Err(SpecError::NoNamespaces);
+        }
+        Ok(SealedFor::new(self.name.as_deref(), self.namespaces.iter().flatten())?)
+    }
+}
+
+impl From<&SealedFor> for SealedForSpec {
+    fn from(sealed_for: &SealedFor) -> Self {
+        let namespaces = sealed_for.namespaces();
+        Self {
+            name: sealed_for.name().map(str::to_owned),
+            namespaces: (!namespaces.is_empty()).then(|| namespaces.to_vec()),
+        }
+    }
+}
+
+impl VaultSource {
+    /// How often to fetch; `None` means only on change.
+    pub fn refresh_interval(&self) -> Option<Duration> {
+        positive_or(&self.refresh_interval, Duration::from_secs(3600))
+    }
+
+    /// The age of the last successful fetch at which Ready turns False; `None` means never.
+    pub fn stale_after(&self) -> Option<Duration> {
+        positive_or(&self.stale_after, Duration::from_secs(24 * 3600))
+    }
+}
+
+/// The documented default for an absent period, and nothing for zero.
+fn positive_or(period: &Option<Period>, default: Duration) -> Option<Duration> {
+    let duration = period.as_ref().map_or(default, Period::duration);
+    (!duration.is_zero()).then_some(duration)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sealed_secret(spec: &str) -> SealedSecret {
+        let manifest = format!("{{metadata: {{name: own, namespace: shop}}, spec: {spec}}}");
+        let manifest: serde_json::Value = serde_yaml::from_str(&manifest).unwrap();
+        SealedSecret { spec: serde_json::from_value(manifest["spec"].clone()).unwrap(), ..named("own", "shop") }
+    }
+
+    fn named(name: &str, namespace: &str) -> SealedSecret {
+        let mut object = SealedSecret::new(name, SealedSecretSpec::default());
+        object.metadata.namespace = Some(namespace.to_owned());
+        object
+    }
+
+    #[test]
+    fn the_secret_is_named_by_target_then_sealed_for_then_the_object() {
+        for (spec, name) in [
+            ("{}", "own"),
+            ("{sealedFor: {}}", "own"),
+            ("{sealedFor: {name: bound}}", "bound"),
+            ("{target: {name: aim}}", "aim"),
+            ("{target: {name: aim}, sealedFor: {}}", "aim"),
+            ("{target: {deletionPolicy: Retain}, sealedFor: {name: bound}}", "bound"),
+        ] {
+            assert_eq!(sealed_secret(spec).place().unwrap(), Place::new("shop", name).unwrap(), "{spec}");
+        }
+    }
+
+    #[test]
+    fn contradictions_are_named() {
+        let vault = "vault: {storeRef: {name: main}, data: [{key: a, mount: kv, path: p, field: f}]}";
+        for (spec, error) in [
+            ("{}".into(), SpecError::Nothing),
+            ("{sealedFor: {}}".into(), SpecError::Nothing),
+            ("{encryptedData: {a: seal1.x}}".into(), SpecError::NoSealedFor),
+            ("{sealedFor: {namespaces: []}, encryptedData: {a: seal1.x}}".into(), SpecError::NoNamespaces),
+            ("{sealedFor: {name: ''}, encryptedData: {a: seal1.x}}".into(), SpecError::Binding(BindingError::Name)),
+            (
+                "{sealedFor: {name: db}, target: {name: other}, encryptedData: {a: seal1.x}}".into(),
+                SpecError::TargetName,
+            ),
+            (format!("{{sealedFor: {{}}, encryptedData: {{a: seal1.x}}, {vault}}}"), SpecError::KeyTwice("a".into())),
+        ] {
+            assert_eq!(sealed_secret(&spec).spec.check(), Err(error), "{spec}");
+        }
+        for spec in [
+            "{sealedFor: {}, encryptedData: {b: seal1.x}}".into(),
+            "{sealedFor: {name: db}, target: {name: db}, encryptedData: {b: seal1.x}}".into(),
+            format!("{{{vault}}}"),
+            format!("{{sealedFor: {{}}, encryptedData: {{b: seal1.x}}, {vault}}}"),
+        ] {
+            assert_eq!(sealed_secret(&spec).spec.check(), Ok(()), "{spec}");
+        }
+    }
+
+    #[test]
+    fn null_never_means_any() {
+        for part in ["{name: null}", "{namespaces: null}"] {
+            assert!(serde_yaml::from_str::<SealedForSpec>(part).is_err(), "{part}");
+        }
+    }
+
+    #[test]
+    fn a_null_in_a_template_survives_reading_and_writing() {
+        let template: Template = serde_yaml::from_str("data: {user: null, url: '{{ .user }}'}").unwrap();
+        assert_eq!(template.data["user"], None);
+        assert_eq!(serde_json::to_value(&template).unwrap()["data"]["user"], serde_json::Value::Null);
+    }
+
+    #[test]
+    fn an_absent_period_means_its_documented_default_and_zero_means_never() {
+        let mut vault: VaultSource = serde_yaml::from_str("storeRef: {name: main}").unwrap();
+        assert_eq!(vault.refresh_interval(), Some(Duration::from_secs(3600)));
+        assert_eq!(vault.stale_after(), Some(Duration::from_secs(86_400)));
+        vault.refresh_interval = Some("0".parse().unwrap());
+        vault.stale_after = Some("90m".parse().unwrap());
+        assert_eq!(vault.refresh_interval(), None);
+        assert_eq!(vault.stale_after(), Some(Duration::from_secs(5400)));
     }
 }
