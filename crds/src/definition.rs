@@ -6,7 +6,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
 use kube::CustomResourceExt;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{KeyRing, SCHEMA, SCHEMA_ANNOTATION, SealedSecret, VaultStore};
 
@@ -66,14 +66,15 @@ fn without_optional_nulls(schema: &mut JSONSchemaProps) {
 
 /// Makes a null in `sealedFor` an error.
 ///
-/// Dropped in silence, it would be an absent part, which means any. A CEL rule cannot see a null property, so the
-/// nulls are let in and refused by a negative schema.
+/// Dropped in silence, it would be an absent part, which means any. A CEL rule cannot see a null property, and an
+/// API server skips a null in `enum`, so the nulls are let in and refused by a negative schema: of all values, only
+/// null and the empty one (refused as such) pass a bound of zero length.
 fn refuse_null_in_sealed_for(root: &mut JSONSchemaProps) {
     let Some(sealed_for) = property(root, "spec").and_then(|spec| property(spec, "sealedFor")) else { return };
     let mut refusals = Vec::new();
     for (name, part) in sealed_for.properties.iter_mut().flatten() {
         part.nullable = Some(true);
-        let null = JSONSchemaProps { enum_: Some(vec![JSON(Value::Null)]), ..Default::default() };
+        let null = JSONSchemaProps { max_length: Some(0), max_items: Some(0), ..Default::default() };
         let is_null = JSONSchemaProps {
             required: Some(vec![name.clone()]),
             properties: Some(BTreeMap::from([(name.clone(), null)])),
