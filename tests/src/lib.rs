@@ -11,6 +11,7 @@ pub mod certificates;
 pub mod control_plane;
 pub mod dump;
 pub mod egress;
+pub mod install;
 pub mod kubeconfig;
 pub mod manifests;
 pub mod pods;
