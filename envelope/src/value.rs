@@ -126,7 +126,7 @@ fn frame(value: &[u8]) -> Zeroizing<Vec<u8>> {
 fn unframe(mut frame: Zeroizing<Vec<u8>>) -> Option<Zeroizing<Vec<u8>>> {
     let length = frame.first_chunk::<LENGTH>()?;
     let total = usize::try_from(u32::from_be_bytes(*length)).ok()?;
-    if total < LENGTH || total > LENGTH + MAX_VALUE || bucket(total) != frame.len() {
+    if !(LENGTH..=LENGTH + MAX_VALUE).contains(&total) || bucket(total) != frame.len() {
         return None;
     }
     if frame[total..].iter().any(|byte| *byte != 0) {

@@ -1,0 +1,3 @@
+module sealwright.dev/envelope/interop
+
+go 1.26
