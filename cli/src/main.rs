@@ -5,7 +5,10 @@
 
 mod args;
 mod commands;
+mod config;
 mod error;
+mod files;
+mod manifest;
 mod output;
 
 use std::process::ExitCode;

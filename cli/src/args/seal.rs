@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use serde::Deserialize;
 
 #[derive(Args)]
 pub(crate) struct SealArgs {
@@ -72,7 +73,8 @@ pub(crate) struct RingArgs {
     pub(crate) to: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum Scope {
     /// This name in this namespace (or these)
     Strict,

@@ -1,0 +1,191 @@
+//! Files: read whole, replaced atomically. The old file is intact until the new one is complete on the disk.
+//!
+//! Only sealed text is ever written here.
+
+use std::{
+    fs::{self, File, OpenOptions, Permissions},
+    io::{self, Read as _, Write as _},
+    path::{Path, PathBuf},
+};
+
+use tempfile::NamedTempFile;
+use zeroize::Zeroizing;
+
+use crate::error::{Error, Result};
+
+/// Reads a file that may hold plaintext; the buffer is wiped.
+pub(crate) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
+    read_if_exists(path)?.ok_or_else(|| Error::request(format!("there is no file {}", path.display())))
+}
+
+/// As [`read`], nothing where there is no file.
+pub(crate) fn read_if_exists(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>> {
+    let failed = |cause: io::Error| Error::request(format!("cannot read {}", path.display())).because(cause);
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(cause) => return Err(failed(cause)),
+    };
+    // Sized at once: a growing buffer would leave copies behind.
+    let length = file.metadata().map(|metadata| metadata.len()).unwrap_or_default();
+    let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(length).unwrap_or_default() + 1));
+    file.read_to_end(&mut bytes).map_err(failed)?;
+    Ok(Some(bytes))
+}
+
+/// Reads stdin to its end, verbatim.
+pub(crate) fn read_stdin() -> Result<Zeroizing<Vec<u8>>> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(64 * 1024));
+    io::stdin().lock().read_to_end(&mut bytes).map_err(|cause| Error::request("cannot read stdin").because(cause))?;
+    Ok(bytes)
+}
+
+/// Makes a file that must not exist yet.
+pub(crate) fn create(path: &Path, bytes: &[u8]) -> Result<()> {
+    let file = temporary_beside(path, None)?;
+    let file = filled(path, file, bytes)?;
+    file.persist_noclobber(path).map_err(|failure| match failure.error.kind() {
+        io::ErrorKind::AlreadyExists => already_exists(path),
+        _ => cannot_write(path, failure.error),
+    })?;
+    sync_directory(path);
+    Ok(())
+}
+
+pub(crate) fn already_exists(path: &Path) -> Error {
+    Error::request(format!("{} exists already", path.display()))
+}
+
+/// Replaces what `path` held when it was read (`before`), or makes it where it was not there.
+///
+/// A symlink stays one: the file it leads to is replaced. The mode stays. Refuses if the file is no longer as it was
+/// read. What is no regular file (a pipe, a terminal) is written to as it is.
+pub(crate) fn replace(path: &Path, before: Option<&[u8]>, bytes: &[u8]) -> Result<()> {
+    let Some(before) = before else { return create(path, bytes) };
+    let target = path.canonicalize().map_err(|cause| cannot_write(path, cause))?;
+    let metadata = fs::metadata(&target).map_err(|cause| cannot_write(path, cause))?;
+    if !metadata.is_file() {
+        return write_through(path, bytes);
+    }
+    if is_read_only(&metadata.permissions()) {
+        return Err(Error::request(format!("cannot write {}: it is read-only", path.display()))
+            .hint("make it writable, or pass -w with another file"));
+    }
+    let file = temporary_beside(&target, Some(metadata.permissions()))?;
+    let file = filled(path, file, bytes)?;
+    if read_if_exists(&target)?.as_deref().map(Vec::as_slice) != Some(before) {
+        return Err(Error::request(format!("{} was changed by someone else meanwhile", path.display()))
+            .hint("nothing was written; run the command again"));
+    }
+    file.persist(&target).map_err(|failure| cannot_write(path, failure.error))?;
+    sync_directory(&target);
+    Ok(())
+}
+
+fn is_read_only(permissions: &Permissions) -> bool {
+    permissions.readonly()
+}
+
+/// A file in the same directory, so that the rename is atomic. A new file gets the mode that the umask gives.
+fn temporary_beside(path: &Path, mode: Option<Permissions>) -> Result<NamedTempFile> {
+    let directory = directory_of(path);
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".seal-").suffix(".tmp");
+    #[cfg(unix)]
+    let new_file_mode = {
+        use std::os::unix::fs::PermissionsExt as _;
+        Permissions::from_mode(0o666)
+    };
+    #[cfg(unix)]
+    builder.permissions(new_file_mode);
+    let file = builder.tempfile_in(&directory).map_err(|cause| {
+        let missing = cause.kind() == io::ErrorKind::NotFound;
+        let error = cannot_write(path, cause);
+        if missing { error.hint(format!("make the directory first: mkdir -p {}", directory.display())) } else { error }
+    })?;
+    if let Some(mode) = mode {
+        file.as_file().set_permissions(mode).map_err(|cause| cannot_write(path, cause))?;
+    }
+    Ok(file)
+}
+
+fn filled(path: &Path, mut file: NamedTempFile, bytes: &[u8]) -> Result<NamedTempFile> {
+    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(|cause| cannot_write(path, cause))?;
+    Ok(file)
+}
+
+fn write_through(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut file = OpenOptions::new().write(true).open(path).map_err(|cause| cannot_write(path, cause))?;
+    file.write_all(bytes).map_err(|cause| match cause.kind() {
+        io::ErrorKind::BrokenPipe => Error::broken_pipe(),
+        _ => cannot_write(path, cause),
+    })
+}
+
+fn cannot_write(path: &Path, cause: io::Error) -> Error {
+    let error = Error::request(format!("cannot write {}", path.display()));
+    let error = match cause.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            error.hint("nothing was changed; make room and run the command again")
+        }
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            error.hint("the directory must be writable too: the file is replaced as a whole")
+        }
+        _ => error,
+    };
+    error.because(cause)
+}
+
+fn directory_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if parent != Path::new("") => parent.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+/// Makes the rename last over a power cut; where directories cannot be synced, the file itself is.
+fn sync_directory(path: &Path) {
+    if let Ok(directory) = File::open(directory_of(path)) {
+        let _ = directory.sync_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_changed_meanwhile_is_left_alone() {
+        let directory = tempfile::tempdir().expect("is made");
+        let path = directory.path().join("sealed.yaml");
+        fs::write(&path, "theirs").expect("is written");
+        let error = replace(&path, Some(b"ours before"), b"ours after").expect_err("is refused");
+        assert!(error.to_string().contains("meanwhile"));
+        assert_eq!(fs::read(&path).expect("is read"), b"theirs");
+        assert_eq!(fs::read_dir(directory.path()).expect("is listed").count(), 1, "no temporary file stays");
+    }
+
+    #[test]
+    fn create_refuses_what_exists() {
+        let directory = tempfile::tempdir().expect("is made");
+        let path = directory.path().join("sealed.yaml");
+        create(&path, b"first").expect("is made");
+        assert!(create(&path, b"second").is_err());
+        assert_eq!(fs::read(&path).expect("is read"), b"first");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn mode_and_symlink_stay() {
+        use std::os::unix::fs::{PermissionsExt as _, symlink};
+        let directory = tempfile::tempdir().expect("is made");
+        let (file, link) = (directory.path().join("file"), directory.path().join("link"));
+        fs::write(&file, "before").expect("is written");
+        fs::set_permissions(&file, Permissions::from_mode(0o640)).expect("is set");
+        symlink("file", &link).expect("is made");
+        replace(&link, Some(b"before"), b"after").expect("is replaced");
+        assert!(fs::symlink_metadata(&link).expect("is there").is_symlink());
+        assert_eq!(fs::read(&file).expect("is read"), b"after");
+        assert_eq!(fs::metadata(&file).expect("is there").permissions().mode() & 0o777, 0o640);
+    }
+}
