@@ -43,6 +43,7 @@ fn finished(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
             status.default = Some(JSON(json!({"observedGeneration": -1})));
         }
         refuse_null_in_sealed_for(root);
+        one_line_a_paragraph(root);
     }
     crd
 }
@@ -83,6 +84,17 @@ fn refuse_null_in_sealed_for(root: &mut JSONSchemaProps) {
         refusals.push(JSONSchemaProps { not: Some(Box::new(is_null)), ..Default::default() });
     }
     sealed_for.all_of = Some(refusals);
+}
+
+/// Joins the lines of each description, which `kubectl explain` breaks anew.
+fn one_line_a_paragraph(schema: &mut JSONSchemaProps) {
+    if let Some(description) = &mut schema.description {
+        *description = description.replace("\n\n", "\0").replace('\n', " ").replace('\0', "\n\n");
+    }
+    schema.properties.iter_mut().flatten().for_each(|(_, property)| one_line_a_paragraph(property));
+    if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {
+        one_line_a_paragraph(items);
+    }
 }
 
 /// The schema of one property.

@@ -1,7 +1,9 @@
 //! Pieces of schema that several kinds share: bounds and patterns that a derive cannot express.
 
+use kube::core::Rule;
 use schemars::{Schema, SchemaGenerator, json_schema};
-use serde_json::{Value, json};
+
+use crate::output;
 
 /// A Kubernetes object name: an RFC 1123 subdomain.
 pub(crate) const SUBDOMAIN: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
@@ -21,13 +23,12 @@ pub(crate) const VAULT_PATH: &str = r"^[^?#%\\\x00-\x1f\x7f]+$";
 /// More values than fit into the largest object that etcd takes.
 pub(crate) const DATA_MAX_PROPERTIES: u32 = 1024;
 
-/// One validation rule of the API server.
-fn rule(rule: &str, message: &str) -> Value {
-    json!({"rule": rule, "message": message})
+fn rule(rule: &str, message: &str) -> Rule {
+    Rule::new(rule).message(message)
 }
 
 /// Keys of a map are judged by a rule: a structural schema knows no `propertyNames`.
-fn data_keys() -> Value {
+fn data_keys() -> Rule {
     rule(
         &format!("self.all(k, k.size() <= 253 && k.matches('{}'))", DATA_KEY.replace('\\', "\\\\")),
         "a key of a Secret has 1 to 253 of the characters A-Z a-z 0-9 - _ . and begins with no two dots",
@@ -63,32 +64,17 @@ pub(crate) fn template_data(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// Keys of labels and annotations: qualified names, none of which would mark the Secret as somebody else's.
-fn metadata_keys() -> Vec<Value> {
-    vec![
-        rule(
-            "self.all(k, !format.qualifiedName().validate(k).hasValue())",
-            "a key is a name of at most 63 characters, optionally after a DNS subdomain and a slash",
-        ),
-        rule(
-            "!self.exists(k, k.startsWith('sealwright.dev/') || k.startsWith('sealedsecrets.bitnami.com/'))",
-            "keys under sealwright.dev/ and sealedsecrets.bitnami.com/ are the controllers' own",
-        ),
-        rule(
-            "!self.exists(k, k.startsWith('argocd.argoproj.io/') || k.startsWith('kustomize.toolkit.fluxcd.io/') \
-             || k.startsWith('helm.toolkit.fluxcd.io/') || k.startsWith('meta.helm.sh/'))",
-            "the tracking keys of Argo CD, Flux and Helm would make the Secret theirs",
-        ),
-    ]
+/// The rules on a map of labels or annotations: qualified names as keys, and nothing that is refused.
+fn metadata_rules(refusals: Vec<Rule>) -> Vec<Rule> {
+    let names = rule(
+        "self.all(k, !format.qualifiedName().validate(k).hasValue())",
+        "a key is a name of at most 63 characters, optionally after a DNS subdomain and a slash",
+    );
+    [vec![names], refusals].concat()
 }
 
 /// Labels of the Secret.
 pub(crate) fn secret_labels(_: &mut SchemaGenerator) -> Schema {
-    let mut rules = metadata_keys();
-    rules.push(rule(
-        "!('app.kubernetes.io/managed-by' in self) || self['app.kubernetes.io/managed-by'] != 'Helm'",
-        "the tracking keys of Argo CD, Flux and Helm would make the Secret theirs",
-    ));
     json_schema!({
         "type": "object",
         "maxProperties": 64,
@@ -97,7 +83,7 @@ pub(crate) fn secret_labels(_: &mut SchemaGenerator) -> Schema {
             "maxLength": 63,
             "pattern": "^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$",
         },
-        "x-kubernetes-validations": rules,
+        "x-kubernetes-validations": metadata_rules(output::label_rules()),
     })
 }
 
@@ -107,7 +93,7 @@ pub(crate) fn secret_annotations(_: &mut SchemaGenerator) -> Schema {
         "type": "object",
         "maxProperties": 64,
         "additionalProperties": {"type": "string", "maxLength": 262_144},
-        "x-kubernetes-validations": metadata_keys(),
+        "x-kubernetes-validations": metadata_rules(output::annotation_rules()),
     })
 }
 

@@ -287,10 +287,7 @@ pub struct Template {
     /// The Secret's type, such as `kubernetes.io/tls`. Absent means `Opaque`.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
-    #[x_kube(
-        validation = Rule::new("!(self in ['kubernetes.io/service-account-token', 'bootstrap.kubernetes.io/token']) && !self.startsWith('sealwright.dev/')")
-            .message("a Secret of this type would be a credential of the cluster or of the controller"),
-    )]
+    #[x_kube(validation = crate::output::type_rule())]
     pub type_: Option<String>,
 
     /// Whether Kubernetes refuses later changes of the data. Absent means false.

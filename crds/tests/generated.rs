@@ -1,5 +1,7 @@
 //! The committed YAML says what the types say, and what they say is fit for an API server.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{fs, path::Path};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
