@@ -7,7 +7,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -57,10 +57,10 @@ impl ControlPlane {
     /// The one of this process, started by whoever asks first.
     ///
     /// Not from async code: it blocks until the API server answers.
-    pub fn shared() -> &'static Self {
-        static SHARED: OnceLock<Result<ControlPlane>> = OnceLock::new();
-        match SHARED.get_or_init(Self::start) {
-            Ok(plane) => plane,
+    pub fn shared() -> Arc<Self> {
+        static SHARED: OnceLock<Result<Arc<ControlPlane>>> = OnceLock::new();
+        match SHARED.get_or_init(|| Self::start().map(Arc::new)) {
+            Ok(plane) => Arc::clone(plane),
             Err(error) => panic!("no control plane to test against: {error:?}"),
         }
     }
@@ -235,8 +235,8 @@ pub async fn client_of(kubeconfig: &Path) -> Result<Client> {
 }
 
 /// A GET request for [`Client::request_text`] and its like.
-pub fn http_get(path: &str) -> Result<http::Request<Vec<u8>>> {
-    http::Request::get(path).body(Vec::new()).with_context(|| format!("make a request for {path}"))
+pub fn http_get(path: &str) -> Result<::http::Request<Vec<u8>>> {
+    ::http::Request::get(path).body(Vec::new()).with_context(|| format!("make a request for {path}"))
 }
 
 fn start_etcd(guard: &Guard, servers: &Servers, ports: Ports) -> Result<Process> {

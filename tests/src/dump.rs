@@ -7,6 +7,8 @@ use k8s_openapi::api::core::v1::{Event, Secret};
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt, discovery};
 
+use crate::install::CONTROLLER;
+use crate::process::tail;
 use crate::space::Space;
 
 /// Prints it, into the test's captured output.
@@ -14,6 +16,23 @@ use crate::space::Space;
 pub async fn show(space: &Space) {
     let text = text(&space.client, &space.name).await.unwrap_or_else(|error| format!("cannot look: {error:?}"));
     eprintln!("==== namespace {} ====\n{text}\n==== servers ====\n{}", space.name, space.plane.logs());
+    eprintln!("==== what the controllers said of the namespace, and last ====\n{}", controllers(space));
+}
+
+/// Of every controller's log: the lines that name the namespace, then the last lines of all.
+fn controllers(space: &Space) -> String {
+    let Ok(entries) = std::fs::read_dir(space.plane.guard().scratch()) else { return String::new() };
+    let mut text = String::new();
+    for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+        let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+        if !name.starts_with(CONTROLLER) || path.extension().is_none_or(|extension| extension != "log") {
+            continue;
+        }
+        let log = std::fs::read_to_string(&path).unwrap_or_default();
+        let ours: Vec<_> = log.lines().filter(|line| line.contains(&space.name)).collect();
+        let _ = writeln!(text, "---- {name}\n{}\n...\n{}", tail(&ours.join("\n"), 40), tail(&log, 20));
+    }
+    text
 }
 
 async fn text(client: &Client, namespace: &str) -> Result<String> {

@@ -9,17 +9,24 @@
 pub mod binaries;
 pub mod certificates;
 pub mod control_plane;
+pub mod controller;
 pub mod dump;
 pub mod egress;
+pub mod http;
 pub mod install;
 pub mod kubeconfig;
+pub mod laptop;
 pub mod manifests;
 pub mod pods;
 pub mod process;
 pub mod servers;
 pub mod space;
+pub mod stage;
 pub mod wait;
 
 pub use anyhow::{Context, Result, anyhow, bail, ensure};
 pub use control_plane::ControlPlane;
-pub use space::{Space, in_namespace};
+pub use controller::Controller;
+pub use laptop::Laptop;
+pub use space::{Space, in_namespace, in_own_cluster};
+pub use stage::Stage;

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, resume_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result};
@@ -18,7 +19,7 @@ use crate::dump;
 #[derive(Clone)]
 pub struct Space {
     /// The cluster.
-    pub plane: &'static ControlPlane,
+    pub plane: Arc<ControlPlane>,
     /// An administrator's client.
     pub client: Client,
     /// The namespace.
@@ -27,7 +28,7 @@ pub struct Space {
 
 impl Space {
     /// Makes a new namespace.
-    pub async fn make(plane: &'static ControlPlane) -> Result<Self> {
+    pub async fn make(plane: Arc<ControlPlane>) -> Result<Self> {
         static MADE: AtomicUsize = AtomicUsize::new(1);
         let client = plane.client().await?;
         let name = format!("test-{}", MADE.fetch_add(1, Ordering::Relaxed));
@@ -44,7 +45,8 @@ impl Space {
     }
 }
 
-/// Runs a test in a namespace of its own; when it fails, shows what was in there.
+/// Runs a test in a namespace of its own, on the cluster that the test binary shares; when it fails, shows what was
+/// in there.
 ///
 /// The namespace is left as it is: the whole cluster goes when the test binary ends.
 pub fn in_namespace<T, F>(test: T)
@@ -52,7 +54,23 @@ where
     T: FnOnce(Space) -> F,
     F: Future<Output = Result<()>>,
 {
-    let plane = ControlPlane::shared();
+    run(ControlPlane::shared(), test);
+}
+
+/// Runs a test on a cluster of its own, which it may break.
+pub fn in_own_cluster<T, F>(test: T)
+where
+    T: FnOnce(Space) -> F,
+    F: Future<Output = Result<()>>,
+{
+    run(Arc::new(ControlPlane::start().expect("a control plane can be started")), test);
+}
+
+fn run<T, F>(plane: Arc<ControlPlane>, test: T)
+where
+    T: FnOnce(Space) -> F,
+    F: Future<Output = Result<()>>,
+{
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     runtime.expect("a runtime can be started").block_on(async {
         let space = Space::make(plane).await.expect("a namespace can be made");
@@ -61,8 +79,13 @@ where
             dump::show(&space).await;
         }
         match outcome {
-            Ok(result) => result.expect("the test's claim holds"),
+            // Without the backtrace that anyhow's own Debug brings: it says nothing about the cluster.
+            Ok(result) => result.unwrap_or_else(|error| panic!("{}", chain(&error))),
             Err(panic) => resume_unwind(panic),
         }
     });
+}
+
+fn chain(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).collect::<Vec<_>>().join("\n  caused by: ")
 }

@@ -1,0 +1,111 @@
+//! The built controller as a process: with a pod's token and rights, and none of an administrator's.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
+
+use crate::control_plane::{ControlPlane, free_ports};
+use crate::http::{self, Answer};
+use crate::install::{CONTROLLER, NAMESPACE};
+use crate::process::{Process, command};
+use crate::{binaries, wait};
+
+/// One replica; killed when dropped.
+#[derive(Debug)]
+pub struct Controller {
+    name: String,
+    process: Mutex<Process>,
+    address: SocketAddr,
+}
+
+impl Controller {
+    /// Starts a replica of this name, and does not wait for anything. The name only names its log.
+    ///
+    /// It logs at trace level: whatever it could ever say is in its log.
+    pub async fn spawn(plane: &ControlPlane, name: &str, further: &[&str]) -> Result<Self> {
+        let kubeconfig = plane.kubeconfig_of(NAMESPACE, CONTROLLER).await?;
+        Self::spawn_with(plane, name, kubeconfig, further)
+    }
+
+    fn spawn_with(plane: &ControlPlane, name: &str, kubeconfig: PathBuf, further: &[&str]) -> Result<Self> {
+        let [port] = free_ports()?;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let mut run = command(binaries::seal_controller()?);
+        run.arg("--kubeconfig").arg(kubeconfig);
+        run.args(["--namespace", NAMESPACE, "--listen", &address.to_string()]);
+        run.args(["--log-level", "trace", "--log-format", "json"]).args(further);
+        let process = Mutex::new(plane.guard().spawn(name, &mut run)?);
+        Ok(Self { name: name.to_owned(), process, address })
+    }
+
+    /// Starts a replica and waits until it is ready.
+    pub async fn start(plane: &ControlPlane, name: &str, further: &[&str]) -> Result<Self> {
+        let controller = Self::spawn(plane, name, further).await?;
+        controller.ready().await?;
+        Ok(controller)
+    }
+
+    /// Waits until `/readyz` says yes.
+    pub async fn ready(&self) -> Result<()> {
+        wait::until(&format!("{} is ready", self.name), || async {
+            self.process().assert_running()?;
+            let answer = self.get("/readyz").await?;
+            ensure!(answer.status == 200, "it says {} {}", answer.status, answer.body);
+            Ok(Some(()))
+        })
+        .await
+    }
+
+    /// Asks it.
+    pub async fn get(&self, path: &str) -> Result<Answer> {
+        http::get(self.address, path).await.with_context(|| format!("GET {path} of {}", self.name))
+    }
+
+    /// Asks it, with a body.
+    pub async fn post(&self, path: &str, body: Vec<u8>) -> Result<Answer> {
+        http::post(self.address, path, body).await.with_context(|| format!("POST {path} of {}", self.name))
+    }
+
+    /// The sum of a metric over all label sets that contain every one of `labels` (such as `kind="SealedSecret"`).
+    pub async fn metric(&self, name: &str, labels: &[&str]) -> Result<f64> {
+        Ok(http::metric(&self.get("/metrics").await?.body, name, labels))
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its URL.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Everything that it has logged.
+    pub fn log(&self) -> String {
+        self.process().log()
+    }
+
+    /// The process itself.
+    pub fn process(&self) -> MutexGuard<'_, Process> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `kill -9`.
+    pub fn kill(&self) {
+        self.process().kill();
+    }
+
+    /// Stops its time.
+    pub fn freeze(&self) -> Result<()> {
+        self.process().signal(Signal::STOP)
+    }
+
+    /// Lets its time go on.
+    pub fn thaw(&self) -> Result<()> {
+        self.process().signal(Signal::CONT)
+    }
+}
