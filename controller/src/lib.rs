@@ -4,4 +4,8 @@
 //! event -> read -> Observed -> decide -> Decision -> apply -> Outcome -> status
 //! ```
 
+pub mod events;
+pub mod http;
+pub mod metrics;
 pub mod process;
+pub mod telemetry;
