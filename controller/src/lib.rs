@@ -9,3 +9,4 @@ pub mod http;
 pub mod metrics;
 pub mod process;
 pub mod telemetry;
+pub mod template;

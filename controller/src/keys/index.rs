@@ -1,0 +1,140 @@
+//! Key id -> open ring key, over all rings of the controller's namespace.
+//!
+//! [`OpenedRing`]s -> [`KeyIndex`]; [`KeyIndex::find`] answers what may be done with a key, [`KeyIndex::changed_since`]
+//! which keys the objects that use them must be looked at again for.
+
+use std::collections::{BTreeSet, HashMap};
+
+use seal_crds::condition::KeyRingReason;
+use seal_envelope::{KeyId, RingKey};
+
+use super::rings::OpenedRing;
+
+/// All keys that this controller knows.
+#[derive(Clone, Default)]
+pub struct KeyIndex {
+    keys: HashMap<KeyId, Entry>,
+}
+
+#[derive(Clone)]
+struct Entry {
+    key: Option<RingKey>,
+    state: State,
+    rings: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Open,
+    Disabled,
+    NotProven,
+    NotOpened,
+}
+
+/// What may be done with a key.
+pub enum Found<'a> {
+    /// It opens.
+    Open(&'a RingKey),
+    /// This ring has switched it off.
+    Disabled(&'a str),
+    /// It stands in this ring without a proof that covers it.
+    NotProven(&'a str),
+    /// It stands in this ring and could not be opened here.
+    NotOpened(&'a str),
+    /// It is in no ring.
+    Unknown,
+}
+
+/// What the rings together say about one of them, where that is worse than what it says by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// The ring.
+    pub ring: String,
+    /// What is wrong.
+    pub reason: KeyRingReason,
+    /// For people.
+    pub message: String,
+}
+
+impl KeyIndex {
+    /// Joins all rings; also says what is wrong between them.
+    pub fn new(rings: &[OpenedRing]) -> (Self, Vec<Finding>) {
+        let mut findings = Vec::new();
+        let mut index = Self::default();
+        let all_keys: BTreeSet<KeyId> = rings.iter().flat_map(|ring| ring.keys.iter().map(|key| key.id)).collect();
+        for ring in rings {
+            if let Some(member) = ring.members.iter().find(|member| all_keys.contains(member)) {
+                // Its wraps are for everybody who can open that ring: it counts for nothing.
+                let message = format!("a member's recipient is the ring key {member}");
+                findings.push(Finding { ring: ring.name.clone(), reason: KeyRingReason::MemberIsRingKey, message });
+                continue;
+            }
+            index.add(ring);
+        }
+        for ring in rings {
+            for key in &ring.keys {
+                let others = index.keys.get(&key.id).map(|entry| entry.rings.as_slice()).unwrap_or_default();
+                if let Some(other) = others.iter().find(|other| **other != ring.name)
+                    && others.contains(&ring.name)
+                {
+                    let message = format!("key {} is in ring {other} as well; it opens", key.id);
+                    findings.push(Finding { ring: ring.name.clone(), reason: KeyRingReason::KeyInTwoRings, message });
+                    break;
+                }
+            }
+        }
+        (index, findings)
+    }
+
+    fn add(&mut self, ring: &OpenedRing) {
+        for key in &ring.keys {
+            let state = match (&key.opened, key.is_proven, key.is_disabled) {
+                (_, _, true) => State::Disabled,
+                (None, _, _) => State::NotOpened,
+                (Some(_), false, _) => State::NotProven,
+                (Some(_), true, false) => State::Open,
+            };
+            let opened = key.opened.as_ref().filter(|_| state == State::Open).map(|(key, _)| key.clone());
+            let entry =
+                self.keys.entry(key.id).or_insert_with(|| Entry { key: None, state, rings: Vec::new() });
+            entry.rings.push(ring.name.clone());
+            // Disabled anywhere is disabled; otherwise the ring that opens it wins.
+            if state == State::Disabled {
+                (entry.state, entry.key) = (state, None);
+            } else if state == State::Open && entry.state != State::Disabled {
+                (entry.state, entry.key) = (state, opened);
+            }
+        }
+    }
+
+    /// What may be done with this key.
+    pub fn find(&self, id: KeyId) -> Found<'_> {
+        let Some(entry) = self.keys.get(&id) else { return Found::Unknown };
+        let ring = entry.rings.first().map(String::as_str).unwrap_or_default();
+        match (&entry.state, &entry.key) {
+            (State::Open, Some(key)) => Found::Open(key),
+            (State::Disabled, _) => Found::Disabled(ring),
+            (State::NotProven, _) => Found::NotProven(ring),
+            _ => Found::NotOpened(ring),
+        }
+    }
+
+    /// Whether the key opens.
+    pub fn opens(&self, id: KeyId) -> bool {
+        self.keys.get(&id).is_some_and(|entry| entry.key.is_some())
+    }
+
+    /// The ids of all keys that open, in order.
+    pub fn open_ids(&self) -> Vec<KeyId> {
+        let mut ids: Vec<_> = self.keys.iter().filter(|(_, entry)| entry.key.is_some()).map(|(id, _)| *id).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// The keys with which something else may be done now than in `before`.
+    pub fn changed_since(&self, before: &Self) -> Vec<KeyId> {
+        let all: BTreeSet<&KeyId> = self.keys.keys().chain(before.keys.keys()).collect();
+        let state = |index: &Self, id: &KeyId| index.keys.get(id).map(|entry| entry.state);
+        all.into_iter().filter(|id| state(self, id) != state(before, id)).copied().collect()
+    }
+}

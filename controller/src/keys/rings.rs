@@ -1,0 +1,236 @@
+//! What this controller makes of one KeyRing: which of its keys open here, and what is wrong with it.
+//!
+//! KeyRing + our identities + what was proven before -> [`OpenedRing`]; [`first_ring`] makes the first one.
+//!
+//! Only the wrap of our own member is ever tried, and a key counts once a proof that covers it has been seen: then
+//! whoever added it could open the ring. What was proven is kept in the ring's status, so that a ring whose members
+//! were changed without a proof goes on opening what it opened before, and nothing more.
+
+use std::collections::{BTreeMap, HashSet};
+
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+use seal_crds::{
+    KeyRing, KeyRingSpec,
+    condition::{KeyRingReason, RecoverableReason},
+    key_ring,
+};
+use seal_envelope::{KeyError, KeyId, Recipient, RingError, RingKey, WrapError};
+use thiserror::Error;
+
+use super::identity::ClusterIdentity;
+
+/// A ring as this controller sees it.
+#[derive(Clone)]
+pub struct OpenedRing {
+    /// The ring's name.
+    pub name: String,
+    /// Its keys in the order of the spec; empty where the spec cannot be read.
+    pub keys: Vec<OpenedKey>,
+    /// The ids of its members' recipients, taken as keys: no ring may have one of these as a key.
+    pub members: Vec<KeyId>,
+    /// The worst that is wrong with it by itself; [`KeyRingReason::Opened`] if nothing is.
+    pub reason: KeyRingReason,
+    /// What is wrong, for people. Names members, positions and ids.
+    pub message: String,
+    /// Whether somebody besides this cluster can open it.
+    pub recoverable: RecoverableReason,
+}
+
+/// One key of a ring.
+#[derive(Clone)]
+pub struct OpenedKey {
+    /// Its id.
+    pub id: KeyId,
+    /// The private half and the member whose wrap gave it.
+    pub opened: Option<(RingKey, String)>,
+    /// Whether a proof that covers it has been seen.
+    pub is_proven: bool,
+    /// Whether the ring has switched it off.
+    pub is_disabled: bool,
+}
+
+/// Opens what can be opened of `object`.
+pub fn open(object: &KeyRing, identities: &[ClusterIdentity]) -> OpenedRing {
+    let name = object.metadata.name.clone().unwrap_or_default();
+    let ring = match object.ring() {
+        Ok(ring) => ring,
+        Err(error) => {
+            return OpenedRing {
+                name,
+                keys: Vec::new(),
+                members: Vec::new(),
+                reason: KeyRingReason::InvalidSpec,
+                message: explained(&error),
+                recoverable: RecoverableReason::OtherMembers,
+            };
+        }
+    };
+    let members: Vec<_> = ring.members().iter().map(|member| member.recipient.key_id()).collect();
+    let recoverable = recoverable(&object.spec, &ring, identities);
+    let before = proven_before(object);
+
+    let mut problem = None;
+    let mut keys = Vec::new();
+    for (key, (recipient, position)) in object.spec.keys.iter().zip(ring.keys().iter().zip(1..)) {
+        let id = recipient.key_id();
+        let opened = match unwrap(key, recipient, &ring, identities) {
+            Ok(opened) => Some(opened),
+            Err(found) => {
+                problem.get_or_insert_with(|| found.report(position, id));
+                None
+            }
+        };
+        keys.push(OpenedKey { id, opened, is_proven: before.contains(&id), is_disabled: key.is_disabled() });
+    }
+
+    let verdict = if let Some(problem) = problem {
+        problem
+    } else {
+        match prove(&object.spec, &ring, &keys) {
+            Ok(()) => {
+                keys.iter_mut().for_each(|key| key.is_proven = true);
+                (KeyRingReason::Opened, format!("opens {} of {} keys", keys.len(), keys.len()))
+            }
+            Err(message) => (KeyRingReason::NotProven, message),
+        }
+    };
+    // A shrunk ring is the gravest: a key that was taken out silently locks its values.
+    let (reason, message) = rewritten(object, &keys).unwrap_or(verdict);
+    OpenedRing { name, keys, members, reason, message, recoverable }
+}
+
+/// Why our member's wrap gave no key.
+enum NotOpened {
+    NoMember,
+    Wrap { member: String, why: String },
+}
+
+impl NotOpened {
+    fn report(self, position: usize, id: KeyId) -> (KeyRingReason, String) {
+        match self {
+            Self::NoMember => {
+                (KeyRingReason::NotAMember, "none of this controller's identities is a member of the ring".to_owned())
+            }
+            Self::Wrap { member, why } => {
+                (KeyRingReason::WrapInvalid, format!("key {position} ({id}), wrap of member {member}: {why}"))
+            }
+        }
+    }
+}
+
+/// Tries the wraps of those members that are us, and no other.
+fn unwrap(
+    key: &key_ring::RingKey,
+    recipient: &Recipient,
+    ring: &seal_envelope::Ring,
+    identities: &[ClusterIdentity],
+) -> Result<(RingKey, String), NotOpened> {
+    let mut failure = NotOpened::NoMember;
+    for member in ring.members() {
+        let Some(own) = identities.iter().find(|own| *own.identity.recipient() == member.recipient) else { continue };
+        let opened = match key.wrap(&member.name) {
+            Ok(Some(wrap)) => RingKey::unwrap(&wrap, &own.identity, recipient).map_err(|error| error.to_string()),
+            Ok(None) => Err("it is absent".to_owned()),
+            Err(error) => Err(error.to_string()),
+        };
+        match opened {
+            Ok(opened) => return Ok((opened, member.name.clone())),
+            Err(why) => failure = NotOpened::Wrap { member: member.name.clone(), why },
+        }
+    }
+    Err(failure)
+}
+
+fn prove(spec: &KeyRingSpec, ring: &seal_envelope::Ring, keys: &[OpenedKey]) -> Result<(), String> {
+    let proof = spec.proof().map_err(|error| error.to_string())?;
+    let opened = keys.iter().filter_map(|key| key.opened.as_ref().map(|(key, _)| key));
+    ring.verify(opened, &proof).map_err(|error| match error {
+        RingError::Unproven => "somebody who cannot open the ring changed its members or keys; what was proven before \
+                                still opens, nothing else does"
+            .to_owned(),
+        other => other.to_string(),
+    })
+}
+
+/// The keys that the status says were proven.
+fn proven_before(object: &KeyRing) -> HashSet<KeyId> {
+    let keys = object.status.iter().flat_map(|status| &status.keys);
+    keys.filter(|key| key.proven).filter_map(|key| key.id.parse().ok()).collect()
+}
+
+/// Keys are append-only; the API server sees to it, except where the ring was deleted or restored around it.
+fn rewritten(object: &KeyRing, keys: &[OpenedKey]) -> Option<(KeyRingReason, String)> {
+    let before = object.status.iter().flat_map(|status| &status.keys);
+    let changed = before.zip(keys.iter().map(Some).chain(std::iter::repeat(None)));
+    for (before, now) in changed {
+        if now.is_none_or(|now| now.id.to_string() != before.id) {
+            let message = format!("key {} was removed, changed or moved; a ring only ever grows", before.id);
+            return Some((KeyRingReason::KeysRewritten, message));
+        }
+    }
+    None
+}
+
+/// Somebody who is not this controller and for whom every key is wrapped.
+fn recoverable(
+    spec: &KeyRingSpec,
+    ring: &seal_envelope::Ring,
+    identities: &[ClusterIdentity],
+) -> RecoverableReason {
+    let others = ring
+        .members()
+        .iter()
+        .filter(|member| identities.iter().all(|own| *own.identity.recipient() != member.recipient));
+    let has_other = others.into_iter().any(|member| spec.keys.iter().all(|key| key.wraps.contains_key(&member.name)));
+    if has_other { RecoverableReason::OtherMembers } else { RecoverableReason::OnlyThisCluster }
+}
+
+fn explained(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}
+
+/// A first ring that could not be made.
+#[derive(Debug, Error)]
+pub enum FirstRingError {
+    /// No randomness.
+    #[error("cannot make a ring key")]
+    Key(#[from] KeyError),
+    /// No randomness, in age's words.
+    #[error("cannot wrap the ring key")]
+    Wrap(#[from] WrapError),
+    /// A name that no ring can have, or a recovery recipient that is repeated.
+    #[error("cannot put the first ring together")]
+    Ring(#[from] RingError),
+}
+
+/// Makes the ring that a namespace without any gets: born here, for this cluster and the recovery recipients.
+pub fn first_ring(
+    namespace: &str,
+    name: &str,
+    members: Vec<seal_envelope::Member>,
+    now: Timestamp,
+) -> Result<KeyRing, FirstRingError> {
+    let private = RingKey::generate()?;
+    let mut key = key_ring::RingKey {
+        recipient: private.recipient().to_string(),
+        created: Time(now.round(k8s_openapi::jiff::Unit::Second).unwrap_or(now)),
+        wraps: BTreeMap::new(),
+        disabled: None,
+    };
+    for member in &members {
+        key.set_wrap(&member.name, &private.wrap(&member.recipient)?);
+    }
+    let ring = seal_envelope::Ring::new(name, members, vec![private.recipient().clone()])?;
+    let listed = ring.members().iter().map(|member| key_ring::Member {
+        name: member.name.clone(),
+        recipient: member.recipient.to_string(),
+    });
+    let spec = KeyRingSpec { members: listed.collect(), keys: vec![key], proof: String::new() };
+    let mut object = KeyRing::new(name, spec);
+    object.metadata.namespace = Some(namespace.to_owned());
+    object.spec.set_proof(&ring.prove([&private])?);
+    Ok(object)
+}

@@ -1,0 +1,400 @@
+//! What has to happen to the Secret of one SealedSecret.
+//!
+//! [`Observed`] + [`KeyIndex`] -> [`Decision`]. No client, no clock, no `async`: everything that it judges by was read
+//! before, and everything that it wants is done afterwards.
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt;
+use seal_crds::{SealedSecret, condition::SealedSecretReason as Reason, sealed_secret::SpecError};
+use seal_envelope::{BindingError, DataKey, KeyId, OpenError, Place, SealedFor, Token, TokenError};
+use std::{collections::BTreeSet, time::Duration};
+use zeroize::Zeroizing;
+
+use crate::{
+    fields::{Fields, Part},
+    keys::{Found, KeyIndex},
+    target::{self, Claim, Desired, Difference, Values},
+    template::Renderer,
+};
+
+/// Everything that a decision rests on.
+pub struct Observed<'a> {
+    /// The object, whole.
+    pub object: &'a SealedSecret,
+    /// The Secret that it makes.
+    pub live: &'a Live,
+    /// Another object that makes the same Secret and goes first.
+    pub rival: Option<&'a str>,
+    /// The controller's own namespace.
+    pub own_namespace: &'a str,
+    /// For how long the repair of this Secret is put off, because that manager keeps changing it back.
+    pub contest: Option<(String, Duration)>,
+}
+
+/// What is known of the Secret that an object makes.
+pub enum Live {
+    /// Nothing of ours was ever seen there. Creating it will tell, and costs no GET.
+    PresumedAbsent,
+    /// It was asked for and does not exist.
+    Absent,
+    /// It exists.
+    Present(Box<Secret>),
+}
+
+/// What has to happen.
+#[derive(Debug)]
+pub enum Decision {
+    /// The Secret is as it should be, under this uid and resourceVersion.
+    Hold(Facts),
+    /// It does not exist and has to.
+    Create {
+        /// What it should be.
+        desired: Desired,
+        /// Whether it did exist and was deleted by somebody.
+        drift: Option<Drift>,
+    },
+    /// It exists and has to change.
+    Change {
+        /// What it should be.
+        desired: Desired,
+        /// What it was when it was read: the precondition.
+        facts: Facts,
+        /// What our apply has to own first, so that it prunes.
+        take_over: Option<TakeOver>,
+        /// Whether it was right before and somebody changed it.
+        drift: Option<Drift>,
+    },
+    /// It exists with another type, and has to be deleted and made anew.
+    Replace {
+        /// What it should be.
+        desired: Desired,
+        /// What it was when it was read: the precondition.
+        facts: Facts,
+    },
+    /// Nothing may happen to it.
+    Refuse(Refusal),
+}
+
+/// A Secret at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// Its uid.
+    pub uid: String,
+    /// Its resourceVersion.
+    pub resource_version: String,
+}
+
+/// What one JSON patch does before the apply.
+#[derive(Debug, PartialEq)]
+pub struct TakeOver {
+    /// The parts that become ours alone.
+    pub parts: BTreeSet<Part>,
+    /// The entries as they are now.
+    pub managed_fields: Vec<k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry>,
+    /// Whether `kubectl apply` left a copy of the old plaintext in an annotation.
+    pub has_last_applied: bool,
+}
+
+/// How a Secret that was right became wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Drift {
+    /// It was deleted.
+    Deleted,
+    /// A value was changed or removed.
+    Edited,
+    /// A key was added.
+    Extra,
+    /// Type, labels, annotations or owner references.
+    Metadata,
+}
+
+impl Drift {
+    /// The word in metrics and Events.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Deleted => "deleted",
+            Self::Edited => "edited",
+            Self::Extra => "extra",
+            Self::Metadata => "metadata",
+        }
+    }
+}
+
+/// Why nothing happens. The message names ids and paths, never values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The stable word.
+    pub reason: Reason,
+    /// For people.
+    pub message: String,
+    /// When to look again, if the usual backoff is not right.
+    pub after: Option<Duration>,
+    /// Whether only a person can help, against what the reason usually means.
+    pub is_stalled: bool,
+}
+
+impl Refusal {
+    /// A refusal with what the reason usually means.
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self { reason, message: shortened(message.into()), after: None, is_stalled: reason.needs_a_person() }
+    }
+}
+
+/// The API server takes 32,768 characters; nobody reads so many.
+fn shortened(message: String) -> String {
+    match message.char_indices().nth(1024) {
+        Some((at, _)) => format!("{}...", &message[..at]),
+        None => message,
+    }
+}
+
+/// Decides.
+pub fn decide(observed: &Observed<'_>, keys: &KeyIndex) -> Decision {
+    desired(observed, keys).map_or_else(Decision::Refuse, |desired| settle(observed, desired))
+}
+
+/// The Secret as it should be, or why there can be none.
+fn desired(observed: &Observed<'_>, keys: &KeyIndex) -> Result<Desired, Refusal> {
+    let object = observed.object;
+    object.spec.check().map_err(|error| invalid(&error))?;
+    if let Some(refused) = target::refusal(object, observed.own_namespace) {
+        return Err(Refusal::new(Reason::OutputRefused, refused));
+    }
+    if object.spec.vault.is_some() {
+        let message = "this version of the controller does not serve Vault references; no part of the Secret is written";
+        return Err(Refusal { is_stalled: true, ..Refusal::new(Reason::NeverSynced, message) });
+    }
+    if let Some(rival) = observed.rival {
+        let message = format!("SealedSecret {rival} already makes the Secret {}", object.target_name());
+        return Err(Refusal::new(Reason::TargetConflict, message));
+    }
+    let values = rendered(object, open(object, keys)?)?;
+    let size: usize = values.values().map(|value| value.len()).sum();
+    if size > target::MAX_DATA {
+        let message = format!("the values have {size} bytes together; a Secret takes {}", target::MAX_DATA);
+        return Err(Refusal::new(Reason::TooLarge, message));
+    }
+    Ok(Desired::new(object, values))
+}
+
+fn invalid(error: &SpecError) -> Refusal {
+    let message = match std::error::Error::source(error) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    };
+    Refusal::new(Reason::InvalidSpec, message)
+}
+
+/// Opens every sealed value, or says what is wrong with the first that fails.
+///
+/// What can be judged without a private key is judged for all values first.
+fn open(object: &SealedSecret, keys: &KeyIndex) -> Result<Values, Refusal> {
+    if object.spec.encrypted_data.is_empty() {
+        return Ok(Values::new());
+    }
+    let place = object.place().map_err(|error| Refusal::new(Reason::InvalidSpec, error.to_string()))?;
+    let sealed_for = object.spec.binding().map_err(|error| invalid(&error))?;
+    sealed_for.admits(&place).map_err(|error| elsewhere(&sealed_for, &place, &error))?;
+
+    let mut tokens = Vec::new();
+    for (key, text) in &object.spec.encrypted_data {
+        let data_key = DataKey::new(key).map_err(|error| Refusal::new(Reason::InvalidSpec, error.to_string()))?;
+        let token: Token = text.parse().map_err(|error| unreadable(key, &error))?;
+        tokens.push((data_key, token));
+    }
+    let mut values = Values::new();
+    for (data_key, token) in tokens {
+        let key = data_key.as_str();
+        let ring_key = match keys.find(token.key_id()) {
+            Found::Open(ring_key) => ring_key,
+            other => return Err(no_key(key, token.key_id(), &other, keys)),
+        };
+        let value = seal_envelope::open(ring_key, &sealed_for, &data_key, &place, &token)
+            .map_err(|error| unopened(key, &error))?;
+        values.insert(key.to_owned(), value);
+    }
+    Ok(values)
+}
+
+fn elsewhere(sealed_for: &SealedFor, place: &Place, error: &BindingError) -> Refusal {
+    let message = match error {
+        BindingError::OtherNamespace => {
+            format!("sealed for namespace {}, this is {}", sealed_for.namespaces().join(", "), place.namespace())
+        }
+        BindingError::OtherName => format!(
+            "sealed for a Secret named {}, this would be {}",
+            sealed_for.name().unwrap_or_default(),
+            place.name()
+        ),
+        other => other.to_string(),
+    };
+    Refusal::new(Reason::SealedForElsewhere, message)
+}
+
+fn unreadable(key: &str, error: &TokenError) -> Refusal {
+    Refusal::new(Reason::UnknownFormat, format!("{key}: {error}"))
+}
+
+fn no_key(key: &str, id: KeyId, found: &Found<'_>, keys: &KeyIndex) -> Refusal {
+    let (reason, why) = match found {
+        Found::Disabled(ring) => (Reason::KeyDisabled, format!("ring {ring} has disabled it")),
+        Found::NotProven(ring) => {
+            (Reason::KeyNotProven, format!("it stands in ring {ring} without a proof that covers it"))
+        }
+        Found::NotOpened(ring) => (Reason::KeyNotFound, format!("it stands in ring {ring}, which does not open it here")),
+        Found::Open(_) | Found::Unknown => (Reason::KeyNotFound, holds(keys)),
+    };
+    Refusal::new(reason, format!("{key}: sealed to key {id}; {why}"))
+}
+
+fn holds(keys: &KeyIndex) -> String {
+    let ids: Vec<_> = keys.open_ids().iter().map(ToString::to_string).collect();
+    if ids.is_empty() { "this controller holds no key".to_owned() } else { format!("this controller holds {}", ids.join(", ")) }
+}
+
+fn unopened(key: &str, error: &OpenError) -> Refusal {
+    let reason = match error {
+        OpenError::Place(_) => Reason::SealedForElsewhere,
+        _ => Reason::DecryptFailed,
+    };
+    Refusal::new(reason, format!("{key}: {error}"))
+}
+
+/// Renders `template.data` over the opened values.
+fn rendered(object: &SealedSecret, mut values: Values) -> Result<Values, Refusal> {
+    let templates = object.spec.template.iter().flat_map(|template| &template.data);
+    let mut outputs: Vec<(&String, Option<Zeroizing<Vec<u8>>>)> = Vec::new();
+    let mut renderer = None;
+    for (key, template) in templates {
+        DataKey::new(key).map_err(|error| Refusal::new(Reason::InvalidSpec, format!("template.data: {error}")))?;
+        let Some(template) = template else {
+            outputs.push((key, None));
+            continue;
+        };
+        let renderer = renderer.get_or_insert_with(|| {
+            Renderer::new(values.iter().map(|(key, value)| (key.as_str(), value.as_slice())))
+        });
+        let output = renderer
+            .render(key, template)
+            .map_err(|failure| Refusal::new(Reason::TemplateFailed, failure.to_string()))?;
+        outputs.push((key, Some(output)));
+    }
+    for (key, output) in outputs {
+        match output {
+            Some(output) => values.insert(key.clone(), output),
+            None => values.remove(key),
+        };
+    }
+    Ok(values)
+}
+
+/// Compares what should be with what is.
+fn settle(observed: &Observed<'_>, desired: Desired) -> Decision {
+    let live = match observed.live {
+        Live::Present(live) => live,
+        Live::PresumedAbsent => return Decision::Create { desired, drift: None },
+        Live::Absent => {
+            let drift = was_right(observed.object, &desired.name).then_some(Drift::Deleted);
+            return match contested(observed, drift.is_some()) {
+                Some(refusal) => Decision::Refuse(refusal),
+                None => Decision::Create { desired, drift },
+            };
+        }
+    };
+    let known_uid = observed.object.status.as_ref().and_then(|status| status.secret.as_ref());
+    let known_uid = known_uid.filter(|known| known.name == desired.name).and_then(|known| known.uid.as_deref());
+    let claim = target::claim(observed.object, known_uid, live);
+    match &claim {
+        Claim::Ours | Claim::Consents => {}
+        Claim::Identity => {
+            let message = format!("Secret {} holds an identity of the controller", desired.name);
+            return Decision::Refuse(Refusal::new(Reason::OutputRefused, message));
+        }
+        Claim::Foreign(whose) => {
+            let name = observed.object.name_any();
+            let message = format!(
+                "Secret {} is not this object's: {whose}; to hand it over, annotate it with sealwright.dev/adopt-by: {name}",
+                desired.name
+            );
+            return Decision::Refuse(Refusal::new(Reason::TargetNotOwned, message));
+        }
+    }
+    if live.metadata.deletion_timestamp.is_some() {
+        let message = format!("Secret {} is being deleted; it is made anew when it is gone", desired.name);
+        return Decision::Refuse(Refusal::new(Reason::TargetTerminating, message));
+    }
+    let facts = Facts {
+        uid: live.uid().unwrap_or_default(),
+        resource_version: live.resource_version().unwrap_or_default(),
+    };
+    let difference = target::difference(&desired, live);
+    if difference.is_none() {
+        return Decision::Hold(facts);
+    }
+    let is_immutable = live.immutable.unwrap_or_default();
+    if is_immutable && (difference.is_in_data() || difference.type_ || difference.too_immutable) {
+        let message = format!("Secret {} is immutable and would have to change; delete it to let it be made anew", desired.name);
+        return Decision::Refuse(Refusal::new(Reason::TargetImmutable, message));
+    }
+    let drift = (claim == Claim::Ours && was_right(observed.object, &desired.name)).then(|| drift(&difference));
+    if let Some(refusal) = contested(observed, drift.is_some()) {
+        return Decision::Refuse(refusal);
+    }
+    if difference.type_ {
+        return Decision::Replace { desired, facts };
+    }
+    let take_over = take_over(&desired, live, &claim);
+    Decision::Change { desired, facts, take_over, drift }
+}
+
+/// Whether the status says that this very spec had become the Secret: then what differs now is somebody's doing.
+fn was_right(object: &SealedSecret, name: &str) -> bool {
+    let Some(status) = &object.status else { return false };
+    let is_current = status.observed_generation.is_some() && status.observed_generation == object.metadata.generation;
+    let was_good = seal_crds::condition::find(&status.conditions, seal_crds::condition::READY).is_some_and(|ready| {
+        ready.status == seal_crds::condition::TRUE || ready.reason == Reason::Contested.as_str()
+    });
+    is_current && was_good && status.secret.as_ref().is_some_and(|secret| secret.name == name && secret.uid.is_some())
+}
+
+fn drift(difference: &Difference) -> Drift {
+    if difference.edited || difference.missing {
+        Drift::Edited
+    } else if difference.extra {
+        Drift::Extra
+    } else {
+        Drift::Metadata
+    }
+}
+
+fn contested(observed: &Observed<'_>, is_drift: bool) -> Option<Refusal> {
+    let (manager, wait) = observed.contest.as_ref().filter(|_| is_drift)?;
+    let message = format!(
+        "{manager} keeps changing Secret {} back; it is repaired again, ever more slowly",
+        observed.object.target_name()
+    );
+    Some(Refusal { after: Some(*wait), ..Refusal::new(Reason::Contested, message) })
+}
+
+fn take_over(desired: &Desired, live: &Secret, claim: &Claim) -> Option<TakeOver> {
+    let parts = target::parts_to_take_over(desired, live);
+    let has_last_applied = live.annotations().contains_key(target::LAST_APPLIED);
+    let is_adoption = *claim == Claim::Consents;
+    (!parts.is_empty() || (is_adoption && has_last_applied)).then(|| TakeOver {
+        parts,
+        managed_fields: live.metadata.managed_fields.clone().unwrap_or_default(),
+        has_last_applied,
+    })
+}
+
+/// Who changed the data of this Secret, as far as it tells.
+pub fn meddler(live: &Live) -> String {
+    let unknown = || "somebody".to_owned();
+    match live {
+        Live::Present(live) => {
+            let fields = Fields::read(live.metadata.managed_fields.as_ref());
+            fields.data_managers.into_iter().find(|manager| !manager.is_empty()).unwrap_or_else(unknown)
+        }
+        _ => unknown(),
+    }
+}

@@ -1,0 +1,577 @@
+//! The picture of the cluster that the loop works from: small, and pure.
+//!
+//! watch events -> [`Store`] -> which objects to look at ([`Wake`]); [`Store::is_settled`] says that nothing is to be
+//! done for one, without a request and without opening a value (`apiserver.md` 4).
+//!
+//! Ten thousand objects have to fit into a few megabytes. So an object is kept as a [`Summary`]; its sealed values
+//! stay only while it waits for its turn, within a budget, and are fetched again where the budget did not suffice. Of
+//! Secrets only metadata ever arrives, and of that only what [`OwnedSecret`] holds is kept.
+
+use std::{
+    collections::{HashMap, HashSet},
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::ObjectMeta, jiff::Timestamp};
+use kube::ResourceExt;
+use seal_crds::{OWNER_LABEL, SealedSecret, SealedSecretStatus, condition};
+use seal_envelope::KeyId;
+
+use crate::{
+    fields::{Fields, Shape},
+    keys::KeyIndex,
+    status, target,
+};
+
+/// Namespace and name, of an object or of a Secret.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    /// The namespace.
+    pub namespace: Arc<str>,
+    /// The name.
+    pub name: Arc<str>,
+}
+
+impl Key {
+    /// The key of these two.
+    pub fn new(namespace: &str, name: &str) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+
+    fn of(metadata: &ObjectMeta) -> Self {
+        Self::new(metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default())
+    }
+
+    fn sibling(&self, name: &str) -> Self {
+        Self { namespace: self.namespace.clone(), name: name.into() }
+    }
+}
+
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// Why an object has to be looked at; decides how soon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// It is new or its spec changed: somebody waits for it.
+    Fresh,
+    /// Its Secret, its keys or its rival changed.
+    Drift,
+}
+
+/// Objects to look at.
+pub type Wake = Vec<(Key, Cause)>;
+
+/// What is kept of a SealedSecret.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    /// Its uid.
+    pub uid: Box<str>,
+    /// Its resourceVersion.
+    pub resource_version: Box<str>,
+    generation: i64,
+    created: Option<Timestamp>,
+    is_deleting: bool,
+    /// Whether its spec could be read at all.
+    pub is_readable: bool,
+    target: Arc<str>,
+    key_ids: Box<[KeyId]>,
+    shape: Option<Shape>,
+    known: Option<Known>,
+    status: u64,
+}
+
+/// What its status says of its Secret, where the status is good and current.
+#[derive(Clone, Debug)]
+struct Known {
+    uid: Box<str>,
+    resource_version: Box<str>,
+}
+
+/// What is kept of a Secret with our label.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnedSecret {
+    /// Its uid.
+    pub uid: Box<str>,
+    /// Its resourceVersion.
+    pub resource_version: Box<str>,
+    /// The SealedSecret that its annotation names.
+    pub owner: Option<Arc<str>>,
+    /// Its shape, if it is ours alone.
+    shape: Option<Shape>,
+    /// Whether our label has the value that belongs to the owner.
+    is_labelled: bool,
+    is_deleting: bool,
+}
+
+#[derive(Debug)]
+struct Entry {
+    summary: Summary,
+    /// Waits for its turn.
+    full: Option<Arc<SealedSecret>>,
+    /// The status that we are about to write or have written: its echo wakes nobody.
+    intended: Option<u64>,
+    contest: Option<Box<Contest>>,
+}
+
+/// Somebody who keeps changing a Secret back.
+#[derive(Clone, Debug)]
+struct Contest {
+    manager: String,
+    repairs: u32,
+    last: Instant,
+}
+
+/// After so many repairs of the same manager's changes in a row the next one is put off.
+const PATIENCE: u32 = 3;
+const CONTEST_FORGOTTEN: Duration = Duration::from_secs(600);
+const LONGEST_CONTEST: Duration = Duration::from_secs(300);
+
+/// The objects, the Secrets, and what connects them.
+#[derive(Debug)]
+pub struct Store {
+    objects: HashMap<Key, Entry>,
+    secrets: HashMap<Key, OwnedSecret>,
+    /// Objects by target, where the target has another name than the object.
+    renamed: HashMap<Key, Vec<Arc<str>>>,
+    /// Secrets by owner, where the Secret has another name than its owner.
+    strangers: HashMap<Key, Vec<Arc<str>>>,
+    /// Bytes of `full` that are kept, and how many may be.
+    waiting: usize,
+    budget: usize,
+    objects_seen: HashSet<Key>,
+    secrets_seen: HashSet<Key>,
+}
+
+impl Store {
+    /// An empty store that keeps at most `budget` bytes of objects that wait for their turn.
+    pub fn new(budget: usize) -> Self {
+        Self {
+            objects: HashMap::new(),
+            secrets: HashMap::new(),
+            renamed: HashMap::new(),
+            strangers: HashMap::new(),
+            waiting: 0,
+            budget,
+            objects_seen: HashSet::new(),
+            secrets_seen: HashSet::new(),
+        }
+    }
+
+    // === SealedSecrets ===
+
+    /// A list of all SealedSecrets begins.
+    pub fn begin_objects(&mut self) {
+        self.objects_seen.clear();
+    }
+
+    /// One of the list.
+    pub fn list_object(&mut self, object: Result<SealedSecret, ObjectMeta>) -> Wake {
+        let key = Key::of(object.as_ref().map_or_else(|metadata| metadata, |object| &object.metadata));
+        self.objects_seen.insert(key.clone());
+        self.put_object(key, object)
+    }
+
+    /// The list is complete: what was not in it is gone.
+    pub fn end_objects(&mut self) -> Wake {
+        let seen = std::mem::take(&mut self.objects_seen);
+        let gone: Vec<_> = self.objects.keys().filter(|key| !seen.contains(*key)).cloned().collect();
+        gone.iter().flat_map(|key| self.remove_object(key)).collect()
+    }
+
+    /// An object is new or changed.
+    pub fn apply_object(&mut self, object: Result<SealedSecret, ObjectMeta>) -> Wake {
+        let metadata = object.as_ref().map_or_else(|metadata| metadata, |object| &object.metadata);
+        let key = Key::of(metadata);
+        let is_older = self.objects.get(&key).is_some_and(|entry| {
+            metadata.uid.as_deref() == Some(&*entry.summary.uid)
+                && is_older(metadata.resource_version.as_deref(), &entry.summary.resource_version)
+        });
+        if is_older { Wake::new() } else { self.put_object(key, object) }
+    }
+
+    fn put_object(&mut self, key: Key, object: Result<SealedSecret, ObjectMeta>) -> Wake {
+        let summary = match &object {
+            Ok(object) => Summary::of(object, &key),
+            Err(metadata) => Summary::unreadable(metadata, &key),
+        };
+        let before = self.objects.get(&key);
+        let is_echo = before.is_some_and(|before| {
+            before.summary.is_same_wish(&summary)
+                && (before.summary.status == summary.status || before.intended == Some(summary.status))
+        });
+        if is_echo {
+            if let Some(entry) = self.objects.get_mut(&key) {
+                entry.summary = summary;
+            }
+            return Wake::new();
+        }
+        let is_new_wish = before.is_none_or(|before| !before.summary.is_same_wish(&summary));
+        let mut wake = Wake::new();
+        if before.is_some_and(|before| before.summary.target != summary.target) {
+            wake.extend(self.remove_object(&key));
+        }
+        let old = self.objects.remove(&key);
+        self.waiting -= old.as_ref().map_or(0, Entry::waiting);
+        if summary.target != key.name {
+            let names = self.renamed.entry(key.sibling(&summary.target)).or_default();
+            if !names.contains(&key.name) {
+                names.push(key.name.clone());
+            }
+        }
+        // A settled object is probably never needed whole.
+        let full = object.ok().filter(|_| summary.known.is_none()).map(Arc::new);
+        let mut entry = Entry {
+            summary,
+            full,
+            intended: old.as_ref().and_then(|old| old.intended),
+            contest: old.and_then(|old| old.contest),
+        };
+        if self.waiting + entry.waiting() > self.budget {
+            entry.full = None;
+        }
+        self.waiting += entry.waiting();
+        self.objects.insert(key.clone(), entry);
+        wake.push((key, if is_new_wish { Cause::Fresh } else { Cause::Drift }));
+        wake
+    }
+
+    /// An object is gone. Others that wanted its Secret may have it now.
+    pub fn remove_object(&mut self, key: &Key) -> Wake {
+        let Some(entry) = self.objects.remove(key) else { return Wake::new() };
+        self.waiting -= entry.waiting();
+        let target = key.sibling(&entry.summary.target);
+        if let Some(names) = self.renamed.get_mut(&target) {
+            names.retain(|name| *name != key.name);
+            if names.is_empty() {
+                self.renamed.remove(&target);
+            }
+        }
+        self.contenders(&target).into_iter().map(|key| (key, Cause::Drift)).collect()
+    }
+
+    /// What is kept of an object.
+    pub fn summary(&self, key: &Key) -> Option<&Summary> {
+        self.objects.get(key).map(|entry| &entry.summary)
+    }
+
+    /// The whole object, if it waits here; it is not kept any longer.
+    pub fn take_full(&mut self, key: &Key) -> Option<Arc<SealedSecret>> {
+        let entry = self.objects.get_mut(key)?;
+        self.waiting -= entry.waiting();
+        entry.full.take()
+    }
+
+    /// Says which status is about to be written, so that its echo wakes nobody.
+    pub fn intend_status(&mut self, key: &Key, status: &SealedSecretStatus) {
+        if let Some(entry) = self.objects.get_mut(key) {
+            entry.intended = Some(status_hash(Some(status)));
+        }
+    }
+
+    /// All objects.
+    pub fn keys(&self) -> impl Iterator<Item = &Key> {
+        self.objects.keys()
+    }
+
+    /// How many objects there are.
+    pub fn len(&self) -> usize {
+        self.objects.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.objects.is_empty()
+    }
+
+    /// The objects with a value that is sealed to one of these keys.
+    pub fn sealed_to(&self, ids: &[KeyId]) -> Vec<Key> {
+        let uses = |entry: &Entry| entry.summary.key_ids.iter().any(|id| ids.contains(id));
+        self.objects.iter().filter(|(_, entry)| uses(entry)).map(|(key, _)| key.clone()).collect()
+    }
+
+    /// How many values' objects use each key.
+    pub fn key_uses(&self) -> HashMap<KeyId, usize> {
+        let mut uses = HashMap::new();
+        for id in self.objects.values().flat_map(|entry| &entry.summary.key_ids) {
+            *uses.entry(*id).or_default() += 1;
+        }
+        uses
+    }
+
+    // === Secrets ===
+
+    /// A list of all Secrets of ours begins.
+    pub fn begin_secrets(&mut self) {
+        self.secrets_seen.clear();
+    }
+
+    /// One of the list.
+    pub fn list_secret(&mut self, metadata: &ObjectMeta) -> Wake {
+        let key = Key::of(metadata);
+        self.secrets_seen.insert(key.clone());
+        self.put_secret(key, metadata)
+    }
+
+    /// The list is complete: what was not in it is no longer ours, or gone.
+    pub fn end_secrets(&mut self) -> Wake {
+        let seen = std::mem::take(&mut self.secrets_seen);
+        let gone: Vec<_> = self.secrets.keys().filter(|key| !seen.contains(*key)).cloned().collect();
+        gone.iter().flat_map(|key| self.remove_secret(key)).collect()
+    }
+
+    /// A Secret of ours is new or changed.
+    pub fn apply_secret(&mut self, metadata: &ObjectMeta) -> Wake {
+        let key = Key::of(metadata);
+        let is_older = self.secrets.get(&key).is_some_and(|secret| {
+            metadata.uid.as_deref() == Some(&*secret.uid)
+                && is_older(metadata.resource_version.as_deref(), &secret.resource_version)
+        });
+        if is_older { Wake::new() } else { self.put_secret(key, metadata) }
+    }
+
+    fn put_secret(&mut self, key: Key, metadata: &ObjectMeta) -> Wake {
+        let secret = OwnedSecret::of(metadata, &key);
+        let old = self.secrets.get(&key);
+        if old == Some(&secret) {
+            return Wake::new();
+        }
+        let mut wake = self.affected(&key, old);
+        self.unlink(&key);
+        if let Some(owner) = secret.owner.as_ref().filter(|owner| **owner != key.name) {
+            self.strangers.entry(key.sibling(owner)).or_default().push(key.name.clone());
+        }
+        wake.extend(self.affected(&key, Some(&secret)));
+        self.secrets.insert(key, secret);
+        wake.dedup();
+        wake
+    }
+
+    /// A Secret no longer carries our label, or is gone.
+    pub fn remove_secret(&mut self, key: &Key) -> Wake {
+        let wake = self.affected(key, self.secrets.get(key));
+        self.unlink(key);
+        self.secrets.remove(key);
+        wake
+    }
+
+    fn unlink(&mut self, key: &Key) {
+        let Some(owner) = self.secrets.get(key).and_then(|secret| secret.owner.as_ref()) else { return };
+        let owner = key.sibling(owner);
+        if let Some(names) = self.strangers.get_mut(&owner) {
+            names.retain(|name| *name != key.name);
+            if names.is_empty() {
+                self.strangers.remove(&owner);
+            }
+        }
+    }
+
+    /// Whoever makes this Secret, or is named by it.
+    fn affected(&self, key: &Key, secret: Option<&OwnedSecret>) -> Wake {
+        let owner = secret.and_then(|secret| secret.owner.as_ref()).map(|owner| key.sibling(owner));
+        let mut keys = self.contenders(key);
+        keys.extend(owner.filter(|owner| self.objects.contains_key(owner)));
+        keys.sort_unstable();
+        keys.dedup();
+        keys.into_iter().map(|key| (key, Cause::Drift)).collect()
+    }
+
+    /// What is kept of a Secret.
+    pub fn secret(&self, key: &Key) -> Option<&OwnedSecret> {
+        self.secrets.get(key)
+    }
+
+    // === What connects them ===
+
+    /// The Secret that an object makes.
+    pub fn target(&self, key: &Key) -> Option<Key> {
+        Some(key.sibling(&self.objects.get(key)?.summary.target))
+    }
+
+    fn contenders(&self, target: &Key) -> Vec<Key> {
+        let namesake = self.objects.get(target).filter(|entry| entry.summary.target == target.name).map(|_| target.clone());
+        let others = self.renamed.get(target).into_iter().flatten().map(|name| target.sibling(name));
+        namesake.into_iter().chain(others).collect()
+    }
+
+    /// Another object that makes the same Secret and goes first: the owner keeps it, else the oldest gets it.
+    pub fn rival(&self, key: &Key) -> Option<Key> {
+        let target = self.target(key)?;
+        let contenders = self.contenders(&target);
+        if contenders.len() < 2 {
+            return None;
+        }
+        let living = contenders.into_iter().filter_map(|key| {
+            let summary = &self.objects.get(&key)?.summary;
+            (!summary.is_deleting).then_some((summary.created, key))
+        });
+        let living: Vec<_> = living.collect();
+        let owner = self.secrets.get(&target).and_then(|secret| secret.owner.as_ref());
+        let owner = living.iter().find(|(_, key)| owner.is_some_and(|owner| *owner == key.name));
+        let first = owner.or_else(|| living.iter().min()).map(|(_, first)| first)?;
+        (first != key).then(|| first.clone())
+    }
+
+    /// Secrets that this object made under another name than it makes now.
+    pub fn strays(&self, key: &Key) -> Vec<(Key, OwnedSecret)> {
+        let Some(target) = self.target(key) else { return Vec::new() };
+        let others = self.strangers.get(key).into_iter().flatten().map(|name| key.sibling(name));
+        let all = std::iter::once(key.clone()).chain(others).filter(|secret| *secret != target);
+        all.filter_map(|secret| {
+            let owned = self.secrets.get(&secret)?;
+            (owned.owner.as_ref() == Some(&key.name) && !owned.is_deleting).then(|| (secret, owned.clone()))
+        })
+        .collect()
+    }
+
+    /// Whether the object is as its status says and its Secret as it was left: nothing is to be done.
+    pub fn is_settled(&self, key: &Key, keys: &KeyIndex) -> bool {
+        let Some(entry) = self.objects.get(key) else { return true };
+        let summary = &entry.summary;
+        if summary.is_deleting {
+            return true;
+        }
+        let Some(known) = &summary.known else { return false };
+        let Some(secret) = self.secrets.get(&key.sibling(&summary.target)) else { return false };
+        let is_untouched = secret.resource_version == known.resource_version
+            || (secret.shape.is_some() && secret.shape == summary.shape);
+        is_untouched
+            && secret.uid == known.uid
+            && secret.is_labelled
+            && !secret.is_deleting
+            && secret.owner.as_ref() == Some(&key.name)
+            && summary.key_ids.iter().all(|id| keys.opens(*id))
+            && self.rival(key).is_none()
+            && self.strays(key).is_empty()
+    }
+
+    // === Contests ===
+
+    /// Who keeps changing this object's Secret back, and how much longer its repair is put off.
+    pub fn contest(&self, key: &Key, now: Instant) -> Option<(String, Duration)> {
+        let contest = self.objects.get(key)?.contest.as_ref()?;
+        let wait = (contest.last + contest.patience()?).checked_duration_since(now)?;
+        (!wait.is_zero()).then(|| (contest.manager.clone(), wait))
+    }
+
+    /// A change by `manager` was repaired.
+    pub fn repaired(&mut self, key: &Key, manager: &str, now: Instant) {
+        let Some(entry) = self.objects.get_mut(key) else { return };
+        let repairs = match &entry.contest {
+            Some(contest) if contest.manager == manager && now.duration_since(contest.last) < CONTEST_FORGOTTEN => {
+                contest.repairs + 1
+            }
+            _ => 1,
+        };
+        entry.contest = Some(Box::new(Contest { manager: manager.to_owned(), repairs, last: now }));
+    }
+}
+
+impl Contest {
+    /// How long after the last repair the next one waits.
+    fn patience(&self) -> Option<Duration> {
+        let doublings = self.repairs.checked_sub(PATIENCE)?;
+        Some(Duration::from_secs(1 << doublings.min(16)).min(LONGEST_CONTEST))
+    }
+}
+
+impl Entry {
+    fn waiting(&self) -> usize {
+        let Some(full) = &self.full else { return 0 };
+        2048 + full.spec.encrypted_data.iter().map(|(key, token)| key.len() + token.len()).sum::<usize>()
+    }
+}
+
+impl Summary {
+    fn of(object: &SealedSecret, key: &Key) -> Self {
+        let target = object.target_name();
+        let mut key_ids: Vec<KeyId> = object.spec.encrypted_data.values().filter_map(|token| key_id(token)).collect();
+        key_ids.sort_unstable();
+        key_ids.dedup();
+        let mut summary = Self::unreadable(&object.metadata, key);
+        if *target != *key.name {
+            summary.target = target.into();
+        }
+        summary.is_readable = true;
+        summary.key_ids = key_ids.into();
+        summary.shape = target::expected_shape(object);
+        summary.known = known(object);
+        summary.status = status_hash(object.status.as_ref());
+        summary
+    }
+
+    fn unreadable(metadata: &ObjectMeta, key: &Key) -> Self {
+        Self {
+            uid: metadata.uid.as_deref().unwrap_or_default().into(),
+            resource_version: metadata.resource_version.as_deref().unwrap_or_default().into(),
+            generation: metadata.generation.unwrap_or_default(),
+            created: metadata.creation_timestamp.as_ref().map(|time| time.0),
+            is_deleting: metadata.deletion_timestamp.is_some(),
+            is_readable: false,
+            target: key.name.clone(),
+            key_ids: Box::default(),
+            shape: None,
+            known: None,
+            status: 0,
+        }
+    }
+
+    fn is_same_wish(&self, other: &Self) -> bool {
+        self.uid == other.uid
+            && self.generation == other.generation
+            && self.is_deleting == other.is_deleting
+            && self.is_readable == other.is_readable
+    }
+}
+
+impl OwnedSecret {
+    fn of(metadata: &ObjectMeta, key: &Key) -> Self {
+        let owner = target::named_owner(metadata);
+        let label = metadata.labels.as_ref().and_then(|labels| labels.get(OWNER_LABEL));
+        Self {
+            uid: metadata.uid.as_deref().unwrap_or_default().into(),
+            resource_version: metadata.resource_version.as_deref().unwrap_or_default().into(),
+            is_labelled: owner.is_some_and(|owner| label == Some(&target::owner_label(owner))),
+            owner: owner.map(|owner| if *owner == *key.name { key.name.clone() } else { owner.into() }),
+            shape: Fields::read(metadata.managed_fields.as_ref()).shape_if_ours_alone(),
+            is_deleting: metadata.deletion_timestamp.is_some(),
+        }
+    }
+}
+
+/// What the status says of the Secret, if the status is current, good, and made by this renderer.
+fn known(object: &SealedSecret) -> Option<Known> {
+    let status = object.status.as_ref()?;
+    let secret = status.secret.as_ref()?;
+    let is_current = status.observed_generation == object.metadata.generation
+        && condition::is_true(&status.conditions, condition::READY)
+        && secret.name == object.target_name()
+        && secret.inputs.as_deref() == Some(&status::inputs(object));
+    let (uid, resource_version) = (secret.uid.as_deref()?, secret.resource_version.as_deref()?);
+    is_current.then(|| Known { uid: uid.into(), resource_version: resource_version.into() })
+}
+
+/// The key id inside a token, read without judging the rest.
+fn key_id(token: &str) -> Option<KeyId> {
+    token.split('.').nth(1)?.parse().ok()
+}
+
+fn status_hash(status: Option<&SealedSecretStatus>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    status.map(|status| serde_json::to_string(status).unwrap_or_default()).hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Resource versions of one object grow; only a restored etcd sets them back, and that ends the process.
+fn is_older(resource_version: Option<&str>, than: &str) -> bool {
+    let number = |version: &str| version.parse::<u64>().ok();
+    match (resource_version.and_then(number), number(than)) {
+        (Some(version), Some(than)) => version < than,
+        _ => false,
+    }
+}
