@@ -7,6 +7,7 @@
 use std::{
     error::Error as StdError,
     io::{self, IsTerminal as _, Write as _},
+    path::Path,
 };
 
 use crate::error::{Error, Kind, Result};
@@ -25,6 +26,13 @@ pub(crate) fn stdout_is_terminal() -> bool {
     io::stdout().is_terminal()
 }
 
+/// A path as a person here would type it.
+pub(crate) fn near(path: &Path) -> String {
+    let here = std::env::current_dir().ok();
+    let short = here.and_then(|here| path.strip_prefix(here).ok().map(Path::to_owned));
+    short.as_deref().unwrap_or(path).display().to_string()
+}
+
 /// Says what was done.
 pub(crate) fn say(text: &str) {
     talk(format_args!("{text}\n"));
@@ -40,12 +48,40 @@ pub(crate) fn hint(text: &str) {
     talk(format_args!("hint: {text}\n"));
 }
 
+/// Asks; the answer is typed on the same line.
+pub(crate) fn prompt(question: &str) {
+    talk(format_args!("{question}"));
+}
+
+/// Rows below headings, in columns.
+pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
+        cells.chain([headings[column].len()]).max().unwrap_or_default()
+    };
+    let widths: Vec<_> = (0..headings.len()).map(width).collect();
+    let line = |cells: &mut dyn Iterator<Item = &str>| {
+        let padded: Vec<_> = cells.zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        format!("{}\n", padded.join("  ").trim_end())
+    };
+    let body = rows.iter().map(|row| line(&mut row.iter().map(String::as_str)));
+    [line(&mut headings.iter().copied())].into_iter().chain(body).collect()
+}
+
 /// Prints an error: the message with its causes on one line, then the hints.
 pub(crate) fn error(error: &Error) {
-    if error.kind() == Kind::BrokenPipe {
-        return;
+    if error.kind() != Kind::BrokenPipe {
+        report("error", error);
     }
-    let mut line = format!("error: {error}");
+}
+
+/// Prints what went wrong with a part, where the rest goes on.
+pub(crate) fn warning(error: &Error) {
+    report("warning", error);
+}
+
+fn report(severity: &str, error: &Error) {
+    let mut line = format!("{severity}: {error}");
     let mut cause = error.source();
     while let Some(link) = cause {
         line.push_str(": ");
@@ -60,5 +96,39 @@ pub(crate) fn error(error: &Error) {
 
 /// Talk that nobody can hear (stderr closed) is not worth failing for.
 fn talk(text: std::fmt::Arguments<'_>) {
-    let _ = io::stderr().lock().write_fmt(text);
+    let _ = io::stderr().lock().write_all(without_private_keys(text.to_string()).as_bytes());
+}
+
+/// A private key that was given for a file name, say, would be quoted by the error about it.
+fn without_private_keys(text: String) -> String {
+    const PREFIX: &str = "AGE-SECRET-KEY-";
+    let mut rest = text.as_str();
+    let mut clean = String::new();
+    while let Some(at) = rest.to_ascii_uppercase().find(PREFIX) {
+        let (before, key) = rest.split_at(at);
+        let end = key.find(|c: char| !c.is_ascii_alphanumeric() && c != '-').unwrap_or(key.len());
+        clean.push_str(before);
+        clean.push_str("(a private key)");
+        rest = &key[end..];
+    }
+    clean + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_private_key_is_never_said() {
+        for key in ["AGE-SECRET-KEY-PQ-1QQQ", "age-secret-key-1qqq"] {
+            let said = without_private_keys(format!("é: no file `{key}`, no {key}"));
+            assert_eq!(said, "é: no file `(a private key)`, no (a private key)");
+        }
+    }
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let rows = [vec!["ä".to_owned(), "1".to_owned()], vec!["bbb".to_owned(), String::new()]];
+        assert_eq!(table(&["A", "B"], &rows), "A    B\nä    1\nbbb\n");
+    }
 }

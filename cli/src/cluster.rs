@@ -1,0 +1,202 @@
+//! The cluster: the only module that talks to a network.
+//!
+//! kubeconfig or URL -> KeyRings of the controller's namespace, and the controller's yes or no about an object. Every
+//! call has a deadline. Errors are of our own wording: kube's repeat themselves.
+
+use std::{future::Future, path::Path, time::Duration};
+
+use http::{Method, Request, StatusCode, Uri, header::CONTENT_TYPE};
+use kube::{
+    Api, Client, Config,
+    api::ListParams,
+    client::Body,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use seal_crds::{KeyRing, SealedSecret};
+use tokio::runtime::Runtime;
+
+use crate::error::{Error, Result, did_you_mean};
+
+const DEADLINE: Duration = Duration::from_secs(30);
+/// The controller's Service and the name of its port.
+const SERVICE: &str = "http:seal-controller:http";
+const VERIFY: &str = "/v1/verify";
+/// No answer that we want is larger.
+const MAX_ANSWER: usize = 64 * 1024;
+
+/// A controller's answer about one object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Yes,
+    No,
+}
+
+/// A connection to an API server, or to a controller itself.
+pub(crate) struct Cluster {
+    runtime: Runtime,
+    client: Client,
+    /// Who is asked, for messages.
+    address: String,
+}
+
+impl Cluster {
+    /// The cluster of a kubeconfig's context; the pod's own, where there is no kubeconfig.
+    pub(crate) fn connect(context: Option<&str>, kubeconfig: Option<&Path>) -> Result<Self> {
+        let runtime = runtime()?;
+        let config = runtime.block_on(config(context, kubeconfig))?;
+        Self::new(runtime, config)
+    }
+
+    /// The controller at this address.
+    pub(crate) fn at(url: &str) -> Result<Self> {
+        let unusable = || Error::usage("--controller-url is not a URL").hint("it looks like `http://127.0.0.1:8080`");
+        let uri: Uri = url.parse().map_err(|_| unusable())?;
+        if uri.host().is_none() || !matches!(uri.scheme_str(), Some("http" | "https")) {
+            return Err(unusable());
+        }
+        Self::new(runtime()?, Config::new(uri))
+    }
+
+    fn new(runtime: Runtime, mut config: Config) -> Result<Self> {
+        config.connect_timeout = Some(Duration::from_secs(10));
+        config.read_timeout = Some(DEADLINE);
+        // A person waits; retries for minutes would look like a hang.
+        config.default_retry = false;
+        let address = config.cluster_url.to_string();
+        let client = {
+            let _context = runtime.enter();
+            Client::try_from(config).map_err(|cause| Error::request("cannot connect to the cluster").because(cause))?
+        };
+        Ok(Self { runtime, client, address })
+    }
+
+    /// The KeyRings of the controller's namespace.
+    pub(crate) fn key_rings(&self, namespace: &str) -> Result<Vec<KeyRing>> {
+        let rings: Api<KeyRing> = Api::namespaced(self.client.clone(), namespace);
+        let list = self.within_deadline(async { rings.list(&ListParams::default()).await })?;
+        list.map(|list| list.items).map_err(|cause| {
+            let asked = format!("cannot list the KeyRings of the namespace `{namespace}` at {}", self.address);
+            match &cause {
+                kube::Error::Api(status) if status.is_not_found() => {
+                    Error::request(asked).hint("this cluster does not know KeyRings: Sealwright is not installed there")
+                }
+                kube::Error::Api(status) if status.is_forbidden() => Error::request(asked)
+                    .hint("you need the right to list keyrings.sealwright.dev there")
+                    .hint("or get the ring file from somebody, and pin it: `seal init RING.yaml`"),
+                _ => Error::request(asked).because(Wording(cause)),
+            }
+        })
+    }
+
+    /// Asks the controller through the API server's proxy to its Service.
+    pub(crate) fn verify_through_api_server(&self, namespace: &str, object: &SealedSecret) -> Result<Verdict> {
+        let path = format!("/api/v1/namespaces/{namespace}/services/{SERVICE}/proxy{VERIFY}");
+        self.verify(&path, object).map_err(|error| {
+            error.hint(format!(
+                "the Service `seal-controller` is looked for in `{namespace}`; see --controller-namespace"
+            ))
+        })
+    }
+
+    /// Asks the controller that this connection leads to.
+    pub(crate) fn verify_directly(&self, object: &SealedSecret) -> Result<Verdict> {
+        self.verify(VERIFY, object)
+    }
+
+    fn verify(&self, path: &str, object: &SealedSecret) -> Result<Verdict> {
+        let body = serde_json::to_vec(object).map_err(|_| Error::bug("a SealedSecret is no JSON"))?;
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(path)
+            .header(CONTENT_TYPE, "application/json")
+            .body(Body::from(body))
+            .map_err(|cause| Error::request("the controller cannot be asked").because(cause))?;
+        let unanswered = || Error::request(format!("the controller at {} gave no answer", self.address));
+        let (status, answer) = self
+            .within_deadline(async {
+                let response = self.client.send(request).await?;
+                let status = response.status();
+                let answer = http_body_util::Limited::new(response.into_body(), MAX_ANSWER);
+                Ok((status, http_body_util::BodyExt::collect(answer).await.map(|answer| answer.to_bytes())))
+            })?
+            .map_err(|cause| unanswered().because(Wording(cause)))?;
+        match status {
+            StatusCode::OK => Ok(Verdict::Yes),
+            // The API server's own errors are Status objects; the controller's answers are not.
+            StatusCode::CONFLICT => Ok(Verdict::No),
+            StatusCode::TOO_MANY_REQUESTS => Err(unanswered().hint("it is asked too often; try again in a moment")),
+            status => {
+                let error = Error::request(format!("the controller at {} answered {status}", self.address));
+                let answer = answer.unwrap_or_default();
+                Err(match serde_json::from_slice::<kube::core::Status>(&answer) {
+                    Ok(status) if !status.message.is_empty() => error.because(Text(status.message)),
+                    _ => error,
+                })
+            }
+        }
+    }
+
+    fn within_deadline<T>(&self, call: impl Future<Output = T>) -> Result<T> {
+        self.runtime.block_on(async { tokio::time::timeout(DEADLINE, call).await }).map_err(|_| {
+            Error::request(format!("{} did not answer within {} seconds", self.address, DEADLINE.as_secs()))
+        })
+    }
+}
+
+fn runtime() -> Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|cause| Error::request("cannot start the network runtime").because(cause))
+}
+
+async fn config(context: Option<&str>, kubeconfig: Option<&Path>) -> Result<Config> {
+    let no_cluster = |cause: Box<dyn std::error::Error + Send + Sync>| {
+        Error::request("there is no usable kubeconfig")
+            .because(cause)
+            .hint("set KUBECONFIG, or pass --kubeconfig and --context")
+    };
+    if context.is_none() && kubeconfig.is_none() {
+        return Config::infer().await.map_err(|cause| no_cluster(cause.into()));
+    }
+    let read = kubeconfig.map_or_else(Kubeconfig::read, Kubeconfig::read_from);
+    let kubeconfig = read.map_err(|cause| no_cluster(cause.into()))?;
+    if let Some(context) = context {
+        known_context(&kubeconfig, context)?;
+    }
+    let options = KubeConfigOptions { context: context.map(str::to_owned), ..Default::default() };
+    Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|cause| no_cluster(cause.into()))
+}
+
+fn known_context(kubeconfig: &Kubeconfig, context: &str) -> Result<()> {
+    let names: Vec<_> = kubeconfig.contexts.iter().map(|known| known.name.as_str()).collect();
+    if names.contains(&context) {
+        return Ok(());
+    }
+    let error = Error::request(format!("the kubeconfig has no context `{context}`"));
+    Err(match did_you_mean(context, names.iter().copied()) {
+        Some(near) => error.hint(format!("did you mean `{near}`?")),
+        None => error.hint(format!("there are: {}", names.join(", "))),
+    })
+}
+
+/// kube's errors put their cause into their own text and into `source()`; this is the text alone.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Text(String);
+
+/// The innermost cause says what happened; the layers above say "HyperError".
+struct Wording(kube::Error);
+
+impl From<Wording> for Box<dyn std::error::Error + Send + Sync> {
+    fn from(Wording(error): Wording) -> Self {
+        if let kube::Error::Api(status) = &error {
+            return Text(status.message.clone()).into();
+        }
+        let mut innermost: &dyn std::error::Error = &error;
+        while let Some(cause) = innermost.source() {
+            innermost = cause;
+        }
+        Text(innermost.to_string()).into()
+    }
+}

@@ -1,0 +1,182 @@
+//! `seal init`: the cluster's rings, or ring files -> pinned in `.seal/keyrings/`.
+
+use std::path::Path;
+
+use seal_crds::KeyRing;
+use seal_envelope::Ring;
+
+use super::ring::{make_folder_of, root, yaml};
+use crate::{
+    args::cluster::InitArgs,
+    cluster::Cluster,
+    config::{self, Config, RingFile},
+    error::{Error, Result, did_you_mean},
+    files, output, rings,
+    terminal::{self, Answer},
+};
+
+const CONFIG: &str = "\
+# Rules for `seal`. The first whose `path` matches the file that is written wins; flags beat rules.
+# `seal config explain PATH` shows which one that is.
+#
+# rules:
+# - path: apps/prod/**        # a glob, from the folder that holds .seal/
+#   ring: prod                # one of .seal/keyrings/; not needed while there is only one
+#   scope: strict             # strict: this name in this namespace | namespace: any name in it | cluster: anywhere
+#   namespace: shop           # for Secrets that name none; also a list: the values open in each
+# - path: apps/dev/**
+#   ring: dev
+rules: []
+";
+
+pub(crate) fn run(args: InitArgs) -> Result<()> {
+    if !args.from_cluster && args.files.is_empty() {
+        return Err(Error::usage("nothing says where the key ring is to come from")
+            .hint("the cluster's: `seal init --from-cluster`")
+            .hint("one that somebody gave you: `seal init RING.yaml`")
+            .hint("a new one: `seal ring new NAME --member NAME=FILE`"));
+    }
+    let config = Config::find(None)?;
+    let root = root(&config)?;
+    let fetched = if args.from_cluster {
+        let cluster = Cluster::connect(args.cluster.context.as_deref(), args.cluster.kubeconfig.as_deref())?;
+        let rings = cluster.key_rings(&args.namespace)?;
+        chosen(rings, args.ring.as_deref(), &args.namespace)?.into_iter().map(clean).collect()
+    } else {
+        args.files.iter().map(|file| Ok(config::read_ring(file)?.manifest)).collect::<Result<Vec<_>>>()?
+    };
+    for manifest in &fetched {
+        pin(&root, manifest, args.yes)?;
+    }
+    let rules = root.join(".seal/config.yaml");
+    if files::read_if_exists(&rules)?.is_none() {
+        make_folder_of(&rules)?;
+        files::create(&rules, CONFIG.as_bytes())?;
+    }
+    output::say("next: commit .seal/");
+    Ok(())
+}
+
+fn chosen(rings: Vec<KeyRing>, name: Option<&str>, namespace: &str) -> Result<Vec<KeyRing>> {
+    if rings.is_empty() {
+        return Err(Error::request(format!("there is no KeyRing in the namespace `{namespace}`"))
+            .hint("is the controller elsewhere? pass --namespace")
+            .hint("or make a ring: `seal ring new NAME --member NAME=FILE`"));
+    }
+    let Some(name) = name else { return Ok(rings) };
+    let names: Vec<_> = rings.iter().filter_map(|ring| ring.metadata.name.clone()).collect();
+    let rings: Vec<_> = rings.into_iter().filter(|ring| ring.metadata.name.as_deref() == Some(name)).collect();
+    if rings.is_empty() {
+        let error = Error::request(format!("there is no KeyRing `{name}` in the namespace `{namespace}`"));
+        return Err(match did_you_mean(name, names.iter().map(String::as_str)) {
+            Some(near) => error.hint(format!("did you mean `{near}`?")),
+            None => error.hint(format!("there are: {}", names.join(", "))),
+        });
+    }
+    Ok(rings)
+}
+
+/// What of an object belongs into Git: not what the API server and `kubectl` wrote into it.
+fn clean(ring: KeyRing) -> KeyRing {
+    let mut annotations = ring.metadata.annotations.unwrap_or_default();
+    annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+    let mut cleaned = KeyRing::new(ring.metadata.name.as_deref().unwrap_or_default(), ring.spec);
+    cleaned.metadata.namespace = ring.metadata.namespace;
+    cleaned.metadata.labels = ring.metadata.labels;
+    cleaned.metadata.annotations = (!annotations.is_empty()).then_some(annotations);
+    cleaned
+}
+
+fn pin(root: &Path, manifest: &KeyRing, yes: bool) -> Result<()> {
+    let ring = manifest
+        .ring()
+        .map_err(|cause| Error::request("the ring contradicts itself, and is not pinned").because(cause))?;
+    let path = root.join(".seal/keyrings").join(format!("{}.yaml", ring.name()));
+    let Some(before) = files::read_if_exists(&path)? else {
+        make_folder_of(&path)?;
+        files::create(&path, yaml(manifest)?.as_bytes())?;
+        output::say(&format!("pinned the ring `{}` in {}", ring.name(), output::near(&path)));
+        show(&ring);
+        return Ok(());
+    };
+    let pinned = config::read_ring(&path)?;
+    if pinned.manifest.spec == manifest.spec {
+        output::say(&format!("the ring `{}` is as it was pinned", ring.name()));
+        return Ok(());
+    }
+    output::say(&format!("the ring `{}` is not as it was pinned in {}:", ring.name(), output::near(&path)));
+    let is_continuation = show_changes(&pinned, manifest, &ring);
+    let accepted = yes
+        || match terminal::ask("Pin it as it is now?")? {
+            Answer::Yes => true,
+            Answer::No => false,
+            Answer::Nobody => {
+                return Err(Error::request(format!(
+                    "the ring `{}` has changed, and there is nobody to ask",
+                    ring.name()
+                ))
+                .hint("check the ids above, then accept them with --yes"));
+            }
+        };
+    if !accepted {
+        return Err(Error::request("not confirmed; the pinned ring is as it was"));
+    }
+    let text = match is_continuation {
+        true => rings::rewritten(&String::from_utf8_lossy(&before), manifest)?,
+        false => yaml(manifest)?,
+    };
+    files::replace(&path, Some(&before), text.as_bytes())?;
+    output::say(&format!("pinned the ring `{}` anew", ring.name()));
+    Ok(())
+}
+
+fn show(ring: &Ring) {
+    for member in ring.members() {
+        output::say(&format!("  + member {} {}", member.name, member.recipient.key_id()));
+    }
+    for key in ring.keys() {
+        output::say(&format!("  + key {}", key.key_id()));
+    }
+    output::say("compare these ids with what the cluster's administrator sees: `seal ring status`");
+    if ring.members().len() == 1 {
+        output::warn(&format!(
+            "`{}` is the only member: if its key is lost, nothing sealed to this ring opens again",
+            ring.members()[0].name
+        ));
+        output::hint("have somebody who can open the ring add an identity that is kept offline: `seal ring add`");
+    }
+}
+
+/// Shows old and new ids; tells whether the keys are the pinned ones, with perhaps more behind them.
+fn show_changes(pinned: &RingFile, manifest: &KeyRing, now: &Ring) -> bool {
+    let before = &pinned.ring;
+    for member in before.members().iter().filter(|member| !now.members().contains(member)) {
+        output::say(&format!("  - member {} {}", member.name, member.recipient.key_id()));
+    }
+    for member in now.members().iter().filter(|member| !before.members().contains(member)) {
+        output::say(&format!("  + member {} {}", member.name, member.recipient.key_id()));
+    }
+    for key in before.keys().iter().filter(|key| !now.keys().contains(key)) {
+        output::say(&format!("  - key {}", key.key_id()));
+    }
+    for key in now.keys().iter().filter(|key| !before.keys().contains(key)) {
+        output::say(&format!("  + key {}", key.key_id()));
+    }
+    for ((key, old), new) in before.keys().iter().zip(&pinned.manifest.spec.keys).zip(&manifest.spec.keys) {
+        match (old.is_disabled(), new.is_disabled()) {
+            (false, true) => output::say(&format!("  ~ key {} is disabled", key.key_id())),
+            (true, false) => output::say(&format!("  ~ key {} is no longer disabled", key.key_id())),
+            _ => {}
+        }
+    }
+    if before.members() == now.members() && before.keys() == now.keys() {
+        output::say("  ~ members and keys are the same; wraps, proof or states differ");
+    }
+    let is_continuation = now.keys().starts_with(before.keys());
+    if !is_continuation {
+        output::warn(
+            "keys are only ever appended: this is an older state of the ring, or another ring of the same name",
+        );
+    }
+    is_continuation
+}

@@ -1,0 +1,164 @@
+//! Opening SealedSecrets with a member's identity: recovery, drills, local development.
+//!
+//! [`SealedDocument`] + identities + ring files -> values, and doubts: what a cluster would refuse.
+
+use std::collections::HashMap;
+
+use seal_crds::SealedSecret;
+use seal_envelope::{DataKey, Identity, KeyId, Place, RingKey, SealedFor, Token};
+use zeroize::Zeroizing;
+
+use crate::{
+    config::RingFile,
+    error::{Error, Result, did_you_mean},
+    rings,
+    sealed::SealedDocument,
+};
+
+/// Identities, and the rings whose wraps they may open.
+pub(crate) struct Opener {
+    identities: Vec<Identity>,
+    rings: Vec<RingFile>,
+    opened: HashMap<KeyId, RingKey>,
+    doubts: Vec<Error>,
+}
+
+/// The values of one SealedSecret. No `Debug`: it holds plaintext.
+pub(crate) struct OpenedValues {
+    pub(crate) place: Place,
+    pub(crate) values: Vec<(DataKey, Zeroizing<Vec<u8>>)>,
+}
+
+impl Opener {
+    pub(crate) fn new(identities: Vec<Identity>, rings: Vec<RingFile>) -> Self {
+        Self { identities, rings, opened: HashMap::new(), doubts: Vec::new() }
+    }
+
+    /// What a cluster would have refused of all that was opened, each once.
+    pub(crate) fn doubts(&mut self) -> Vec<Error> {
+        std::mem::take(&mut self.doubts)
+    }
+
+    /// Opens all values, or the one of `key`, for the Secret that the object makes.
+    pub(crate) fn open(
+        &mut self,
+        document: &SealedDocument,
+        namespace: Option<&str>,
+        key: Option<&str>,
+    ) -> Result<OpenedValues> {
+        self.open_values(document, namespace, key).map_err(|error| error.within(document.place()))
+    }
+
+    fn open_values(
+        &mut self,
+        document: &SealedDocument,
+        namespace: Option<&str>,
+        key: Option<&str>,
+    ) -> Result<OpenedValues> {
+        let object = &document.object;
+        let place = place(object, namespace)?;
+        if object.spec.encrypted_data.is_empty() && key.is_none() {
+            return Ok(OpenedValues { place, values: Vec::new() });
+        }
+        object.spec.check().map_err(|cause| Error::request("the object contradicts itself").because(cause))?;
+        let sealed_for =
+            object.spec.binding().map_err(|cause| Error::request("`spec.sealedFor` is not valid").because(cause))?;
+        let wanted = match key {
+            Some(key) => vec![known_key(object, key)?],
+            None => object.spec.encrypted_data.keys().map(String::as_str).collect(),
+        };
+        let mut values = Vec::new();
+        for key in wanted {
+            let token = &object.spec.encrypted_data[key];
+            let opened = self.open_value(&sealed_for, &place, key, token);
+            values.push(opened.map_err(|error| error.within(format_args!("`{key}`")))?);
+        }
+        Ok(OpenedValues { place, values })
+    }
+
+    fn open_value(
+        &mut self,
+        sealed_for: &SealedFor,
+        place: &Place,
+        key: &str,
+        token: &str,
+    ) -> Result<(DataKey, Zeroizing<Vec<u8>>)> {
+        let refused =
+            |cause: Box<dyn std::error::Error + Send + Sync>| Error::request("the value does not open").because(cause);
+        let key = DataKey::new(key).map_err(|cause| refused(cause.into()))?;
+        let token: Token = token.parse().map_err(|cause: seal_envelope::TokenError| refused(cause.into()))?;
+        let ring_key = self.ring_key(token.key_id())?;
+        let value = seal_envelope::open(ring_key, sealed_for, &key, place, &token).map_err(|cause| {
+            refused(cause.into()).hint(format!(
+                "it was asked to open for Secret {}/{}; a value opens only where it was sealed for",
+                place.namespace(),
+                place.name()
+            ))
+        })?;
+        Ok((key, value))
+    }
+
+    fn ring_key(&mut self, id: KeyId) -> Result<&RingKey> {
+        if !self.opened.contains_key(&id) {
+            let (ring, listed) = rings::holding(&self.rings, id).ok_or_else(|| self.unknown_key(id))?;
+            let ring_key = ring.open_key(id, &self.identities)?;
+            let is_disabled = listed.is_disabled();
+            let mut doubts = Vec::new();
+            if is_disabled {
+                doubts.push(Error::request(format!(
+                    "key {id} of the ring `{}` is disabled: no cluster opens it",
+                    ring.name()
+                )));
+            }
+            let is_first = !self.opened.keys().any(|known| ring.ring.keys().iter().any(|key| key.key_id() == *known));
+            if is_first {
+                doubts.extend(ring.open(&self.identities).err());
+            }
+            self.opened.insert(id, ring_key);
+            self.doubts.extend(doubts);
+        }
+        self.opened.get(&id).ok_or_else(|| Error::bug("a key was opened and is not there"))
+    }
+
+    fn unknown_key(&self, id: KeyId) -> Error {
+        let error = Error::request(format!("sealed to key {id}, which no ring at hand holds"));
+        if self.rings.is_empty() {
+            return error.hint("give the ring file with --ring, or fetch it: `seal init --from-cluster`");
+        }
+        self.rings.iter().fold(error, |error, ring| {
+            let ids: Vec<_> = ring.ring.keys().iter().map(|key| key.key_id().to_string()).collect();
+            error.hint(format!("the ring `{}` holds {}", ring.name(), ids.join(", ")))
+        })
+    }
+}
+
+/// The Secret that the object makes, where the manifest may leave its namespace to others.
+pub(crate) fn place(object: &SealedSecret, namespace: Option<&str>) -> Result<Place> {
+    let own = object.metadata.namespace.as_deref().filter(|own| !own.is_empty());
+    let only = object.spec.sealed_for.as_ref().and_then(|sealed_for| match sealed_for.namespaces.as_deref() {
+        Some([only]) => Some(only.as_str()),
+        _ => None,
+    });
+    if let (Some(own), Some(asked)) = (own, namespace)
+        && own != asked
+    {
+        return Err(Error::request(format!("the SealedSecret is in namespace `{own}`, not in `{asked}`"))
+            .hint("leave out --namespace"));
+    }
+    let namespace = own.or(namespace).or(only).ok_or_else(|| {
+        Error::request("the SealedSecret names no namespace").hint("say for which to open it: --namespace NS")
+    })?;
+    Place::new(namespace, object.target_name())
+        .map_err(|cause| Error::request("the SealedSecret names no valid Secret").because(cause))
+}
+
+fn known_key<'a>(object: &'a SealedSecret, key: &str) -> Result<&'a str> {
+    let keys = || object.spec.encrypted_data.keys().map(String::as_str);
+    keys().find(|known| *known == key).ok_or_else(|| {
+        let error = Error::request(format!("there is no sealed key `{key}`"));
+        match did_you_mean(key, keys()) {
+            Some(near) => error.hint(format!("did you mean `{near}`?")),
+            None => error.hint(format!("there are: {}", keys().collect::<Vec<_>>().join(", "))),
+        }
+    })
+}

@@ -1,0 +1,57 @@
+//! Talking with the person at the terminal: questions, and passphrases that are not shown.
+//!
+//! Both use the terminal itself, so that stdin and stdout stay free for data.
+
+use std::io::{self, BufRead as _, IsTerminal as _};
+
+use age::secrecy::SecretString;
+
+use crate::{
+    error::{Error, Result},
+    output,
+};
+
+/// What a person said to a question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    Yes,
+    No,
+    /// There is no terminal to ask on.
+    Nobody,
+}
+
+/// Asks on the terminal; anything but `y` or `yes` is no.
+pub(crate) fn ask(question: &str) -> Result<Answer> {
+    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+        return Ok(Answer::Nobody);
+    }
+    output::prompt(&format!("{question} [y/N] "));
+    let mut line = String::new();
+    io::stdin().lock().read_line(&mut line).map_err(|cause| Error::request("cannot read the answer").because(cause))?;
+    let is_yes = matches!(line.trim().to_ascii_lowercase().as_str(), "y" | "yes");
+    Ok(if is_yes { Answer::Yes } else { Answer::No })
+}
+
+/// Asks for a passphrase without showing it.
+pub(crate) fn passphrase(prompt: &str) -> Result<SecretString> {
+    let typed = rpassword::prompt_password(prompt).map_err(|cause| {
+        Error::request("there is no terminal on which to ask for the passphrase")
+            .because(cause)
+            .hint("decrypt the file first: `age -d FILE | seal ... -i -`")
+    })?;
+    Ok(SecretString::from(typed))
+}
+
+/// Asks for a new passphrase, twice.
+pub(crate) fn new_passphrase() -> Result<SecretString> {
+    use age::secrecy::ExposeSecret as _;
+    let once = passphrase("Passphrase for the new identity: ")?;
+    if once.expose_secret().is_empty() {
+        return Err(Error::request("the passphrase is empty").hint("leave out --passphrase for a file without one"));
+    }
+    let again = passphrase("The same again: ")?;
+    if once.expose_secret() != again.expose_secret() {
+        return Err(Error::request("the two passphrases differ").hint("nothing was written; try again"));
+    }
+    Ok(once)
+}
