@@ -159,3 +159,123 @@ impl ConstantTimeEq for PrivateKey {
         self.seed.as_slice().ct_eq(other.seed.as_slice())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use std::convert::Infallible;
+
+    use hpke::{
+        OpModeR,
+        aead::ChaCha20Poly1305,
+        kdf::HkdfSha256,
+        rand_core::{TryCryptoRng, TryRng},
+        setup_receiver,
+    };
+    use serde_json::Value;
+
+    use super::*;
+
+    /// Gives the bytes that a vector says, once.
+    struct Given(Vec<u8>);
+
+    impl TryRng for Given {
+        type Error = Infallible;
+
+        fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+            unreachable!("X-Wing takes bytes")
+        }
+
+        fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+            unreachable!("X-Wing takes bytes")
+        }
+
+        fn try_fill_bytes(&mut self, out: &mut [u8]) -> Result<(), Infallible> {
+            out.copy_from_slice(&self.0.split_off(self.0.len() - out.len()));
+            assert!(self.0.is_empty(), "all of it at once");
+            Ok(())
+        }
+    }
+
+    impl TryCryptoRng for Given {}
+
+    fn vectors(json: &str) -> Vec<Value> {
+        serde_json::from_str(json).unwrap()
+    }
+
+    fn bytes(vector: &Value, field: &str) -> Vec<u8> {
+        let text = vector[field].as_str().unwrap_or_else(|| panic!("no {field}"));
+        (0..text.len() / 2).map(|i| u8::from_str_radix(&text[2 * i..2 * i + 2], 16).unwrap()).collect()
+    }
+
+    /// A key pair, and one encapsulation to it in both directions.
+    fn check_kem(private: &[u8], public: &[u8], randomness: Vec<u8>, enc: &[u8], secret: &[u8]) {
+        let private = PrivateKey::from_bytes(private).unwrap();
+        assert_eq!(private.public_bytes(), public);
+        let recipient = KeptXWing::sk_to_pk(&private);
+        assert_eq!(recipient.to_bytes().as_slice(), public);
+        let (sent, sent_enc) = KeptXWing::encap_with_rng(&recipient, None, &mut Given(randomness)).unwrap();
+        assert_eq!((sent.0.as_slice(), sent_enc.to_bytes().as_slice()), (secret, enc));
+        let received = KeptXWing::decap(&private, None, &EncappedKey::from_bytes(enc).unwrap()).unwrap();
+        assert_eq!(received.0.as_slice(), secret);
+    }
+
+    #[test]
+    fn the_published_x_wing_vectors_hold() {
+        let vectors = vectors(include_str!("../tests/published/x-wing.json"));
+        assert!(!vectors.is_empty());
+        for v in &vectors {
+            assert_eq!(bytes(v, "seed"), bytes(v, "sk"));
+            check_kem(&bytes(v, "sk"), &bytes(v, "pk"), bytes(v, "eseed"), &bytes(v, "ct"), &bytes(v, "ss"));
+        }
+    }
+
+    #[test]
+    fn the_published_hpke_vectors_hold() {
+        let vectors = vectors(include_str!("../tests/published/hpke.json"));
+        assert!(!vectors.is_empty());
+        for v in &vectors {
+            let (private, public, enc) = (bytes(v, "skRm"), bytes(v, "pkRm"), bytes(v, "enc"));
+            check_kem(&private, &public, bytes(v, "ikmE"), &enc, &bytes(v, "shared_secret"));
+
+            let (derived, derived_public) = KeptXWing::derive_keypair(&bytes(v, "ikmR"));
+            assert_eq!((derived.seed().as_slice(), derived_public.to_bytes().as_slice()), (&*private, &*public));
+
+            let (enc, info) = (EncappedKey::from_bytes(&enc).unwrap(), bytes(v, "info"));
+            let mut receiver =
+                setup_receiver::<ChaCha20Poly1305, HkdfSha256, KeptXWing>(&OpModeR::Base, &derived, &enc, &info)
+                    .unwrap();
+            for message in v["encryptions"].as_array().unwrap() {
+                let plaintext = receiver.open(&bytes(message, "ct"), &bytes(message, "aad")).unwrap();
+                assert_eq!(plaintext, bytes(message, "pt"));
+            }
+            for export in v["exports"].as_array().unwrap() {
+                let mut exported = vec![0; export["L"].as_u64().unwrap() as usize];
+                receiver.export(&bytes(export, "exporter_context"), &mut exported).unwrap();
+                assert_eq!(exported, bytes(export, "exported_value"));
+            }
+        }
+    }
+
+    #[test]
+    fn a_ciphertext_of_ml_kem_that_was_changed_gives_another_secret_and_no_error() {
+        let private = PrivateKey::from_seed(&[7; SEED]);
+        let (sent, enc) =
+            KeptXWing::encap_with_rng(&KeptXWing::sk_to_pk(&private), None, &mut Given(vec![9; 64])).unwrap();
+        let mut changed = enc.to_bytes();
+        changed[0] ^= 1;
+        let received = KeptXWing::decap(&private, None, &EncappedKey::from_bytes(&changed).unwrap()).unwrap();
+        assert_ne!(sent.0, received.0);
+    }
+
+    #[test]
+    fn senders_with_a_key_of_their_own_are_refused() {
+        let private = PrivateKey::from_seed(&[7; SEED]);
+        let public = KeptXWing::sk_to_pk(&private);
+        let mut randomness = Given(vec![9; 64]);
+        assert!(KeptXWing::encap_with_rng(&public, Some((&private, &public)), &mut randomness).is_err());
+        let (_, enc) = KeptXWing::encap_with_rng(&public, None, &mut randomness).unwrap();
+        assert!(KeptXWing::decap(&private, Some(&public), &enc).is_err());
+    }
+}
