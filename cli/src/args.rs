@@ -2,11 +2,26 @@
 //!
 //! One file a verb under `args/`; `docs/reference/cli.md` is generated from them.
 
+pub(crate) mod change;
+pub(crate) mod cluster;
+pub(crate) mod open;
+pub(crate) mod ring;
 pub(crate) mod seal;
+pub(crate) mod shell;
 
 use clap::{Parser, Subcommand};
 
-use self::seal::SealArgs;
+use self::{
+    change::{CreateArgs, SetArgs, UnsetArgs, ValueVerbArgs},
+    cluster::InitArgs,
+    open::{LsArgs, OpenArgs, VerifyArgs},
+    ring::{KeygenArgs, RingCommand},
+    seal::SealArgs,
+    shell::{CompletionArgs, ConfigCommand, ManArgs},
+};
+
+/// Where the controller is, unless it was installed elsewhere.
+const CONTROLLER_NAMESPACE: &str = "sealwright-system";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -32,4 +47,20 @@ pub(crate) struct Cli {
 }
 
 #[derive(Subcommand)]
-pub(crate) enum Command {}
+pub(crate) enum Command {
+    Create(CreateArgs),
+    Set(SetArgs),
+    Unset(UnsetArgs),
+    Value(ValueVerbArgs),
+    Open(OpenArgs),
+    Ls(LsArgs),
+    Verify(VerifyArgs),
+    Init(InitArgs),
+    Keygen(KeygenArgs),
+    #[command(subcommand)]
+    Ring(RingCommand),
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    Completion(CompletionArgs),
+    Man(ManArgs),
+}

@@ -173,7 +173,8 @@ impl Config {
         }
     }
 
-    fn ring_paths(&self) -> Result<Vec<PathBuf>> {
+    /// The files of `.seal/keyrings/`, in order.
+    pub(crate) fn ring_paths(&self) -> Result<Vec<PathBuf>> {
         let Some(root) = &self.root else { return Ok(Vec::new()) };
         let directory = root.join(".seal/keyrings");
         let entries = match fs::read_dir(&directory) {

@@ -3,13 +3,24 @@
 //! arguments -> `Request` -> documents -> sealed documents -> files. This file parses, runs, and turns the result
 //! into an exit code; a broken pipe is success.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
+
 mod args;
+mod cluster;
 mod commands;
 mod config;
 mod error;
 mod files;
+mod keyfile;
 mod manifest;
+mod opener;
 mod output;
+mod plan;
+mod request;
+mod rings;
+mod sealed;
+mod terminal;
+mod values;
 
 use std::process::ExitCode;
 
@@ -20,7 +31,7 @@ use crate::args::Cli;
 fn main() -> ExitCode {
     keep_memory_private();
     report_panics_without_their_text();
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|refusal| refuse(&refusal));
     match commands::run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -28,6 +39,17 @@ fn main() -> ExitCode {
             ExitCode::from(error.kind().exit_code())
         }
     }
+}
+
+/// Ends the program as clap would; but clap quotes what it did not expect, and a private key must not be quoted.
+fn refuse(refusal: &clap::Error) -> ! {
+    if !config::looks_like_private_key(&refusal.to_string()) {
+        refusal.exit();
+    }
+    let error = error::Error::usage("a private key stands on the command line, where every process can read it")
+        .hint("give a file that holds it, or `-` and the key on stdin");
+    output::error(&error);
+    std::process::exit(i32::from(error.kind().exit_code()));
 }
 
 /// Core dumps off: a crash must not write plaintext to the disk. Best effort, a refusal changes nothing for the worse.

@@ -167,8 +167,12 @@ impl Edit<'_> {
         for index in &removed {
             self.remove_lines(&entries[*index]);
         }
-        if !added.is_empty() {
-            self.insert(node, entry, &added, here)?;
+        if !added.is_empty() && entries.is_empty() {
+            self.fill_empty(node, entry, &added, here)?;
+        } else if !added.is_empty() {
+            for (key, value) in &added {
+                self.insert_line_wise(entry, entries, &removed, key, value);
+            }
         } else if !removed.is_empty() && removed.len() == entries.len() {
             let entry = entry.ok_or_else(|| EditError::NotAlone { path: here.to_owned() })?;
             let colon = self.behind_colon(entry);
@@ -191,7 +195,7 @@ impl Edit<'_> {
             }
             Kind::Mapping { entries, .. } if !entries.is_empty() => {
                 for (key, value) in added {
-                    self.insert_line_wise(entry, entries, key, value);
+                    self.insert_line_wise(entry, entries, &[], key, value);
                 }
                 Ok(())
             }
@@ -200,26 +204,30 @@ impl Edit<'_> {
     }
 
     /// Behind the entry that comes before it, if the entries are sorted; else behind the last one.
-    fn insert_line_wise(&mut self, parent: Option<&Entry>, entries: &[Entry], key: &str, value: &Value<'_>) {
-        let column = self.column(entries[0].key.range.start);
-        let is_sorted = entries.windows(2).all(|pair| pair[0].key_text() < pair[1].key_text());
-        let before = if is_sorted {
-            entries.iter().rposition(|entry| entry.key_text() < Some(key))
-        } else {
-            Some(entries.len() - 1)
-        };
-        let starts_line =
-            self.text[self.line_start(entries[0].key.range.start)..entries[0].key.range.start].trim().is_empty();
+    fn insert_line_wise(
+        &mut self,
+        parent: Option<&Entry>,
+        entries: &[Entry],
+        removed: &[usize],
+        key: &str,
+        value: &Value<'_>,
+    ) {
+        let first = entries[0].key.range.start;
+        let column = self.column(first);
+        let is_sorted =
+            matches!(value, Value::Token(_)) && entries.windows(2).all(|pair| pair[0].key_text() < pair[1].key_text());
+        let before = entries
+            .iter()
+            .enumerate()
+            .rfind(|(index, entry)| !removed.contains(index) && (!is_sorted || entry.key_text() < Some(key)));
+        let starts_line = self.text[self.line_start(first)..first].trim().is_empty();
         match (before, parent) {
-            (Some(index), _) => self.insert_behind(end_of(&entries[index]), column, key, value),
-            (None, Some(parent)) if starts_line => {
-                self.insert_behind(self.behind_colon(parent), column, key, value);
-            }
+            (Some((_, entry)), _) => self.insert_behind(end_of(entry), column, key, value),
+            (None, Some(parent)) if starts_line => self.insert_behind(self.behind_colon(parent), column, key, value),
             (None, _) => {
-                let at = entries[0].key.range.start;
-                let line_break = self.line_break(at);
+                let line_break = self.line_break(first);
                 let text = format!("{}{line_break}{}", value.block(key, column, line_break), " ".repeat(column));
-                self.replacements.push((at..at, text));
+                self.replacements.push((first..first, text));
             }
         }
     }
@@ -310,18 +318,15 @@ impl Edit<'_> {
     fn remove_lines(&mut self, entry: &Entry) {
         let start = self.line_start(entry.key.range.start);
         let end = self.line_end(end_of(entry));
-        let breaks = self.text[end..].len() - self.text[end..].trim_start_matches('\r').trim_start_matches('\n').len();
-        let behind = match self.text[end..].strip_prefix("\r\n").or_else(|| self.text[end..].strip_prefix('\n')) {
-            Some(rest) => self.text.len() - rest.len(),
-            None => end,
-        };
-        if breaks == 0 {
+        let range = match self.text[end..].find('\n') {
+            Some(line_break) => start..end + line_break + 1,
             // The last line of a text without a final line break: the one before it goes, so that there is still none.
-            let before = self.text[..start].trim_end_matches('\n').trim_end_matches('\r').len();
-            self.replacements.push((before..end, String::new()));
-        } else {
-            self.replacements.push((start..behind, String::new()));
-        }
+            None => {
+                let before = self.text[..start].strip_suffix('\n').unwrap_or(&self.text[..start]);
+                before.strip_suffix('\r').unwrap_or(before).len()..end
+            }
+        };
+        self.replacements.push((range, String::new()));
     }
 
     /// JSON and `{a: b}`: entries are parted by commas, and keep the white space that stands between them.
@@ -529,5 +534,252 @@ impl fmt::Display for PathText<'_> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Applies changes to `spec.encryptedData` of the first document.
+    fn changed(text: &str, set: &[(&str, &str)], remove: &[&str]) -> Result<String, EditError> {
+        let path = [Step::Key("spec".to_owned()), Step::Key("encryptedData".to_owned())];
+        at_path(text, &path, set, remove)
+    }
+
+    fn at_path(text: &str, path: &[Step], set: &[(&str, &str)], remove: &[&str]) -> Result<String, EditError> {
+        let documents = yaml::parse(text).expect("the example is YAML");
+        let set = set.iter().map(|(key, token)| (*key, (*token).to_owned())).collect();
+        change(text, &documents, 0, path, &Changes { set, remove: remove.to_vec() })
+    }
+
+    const FILE: &str = "\
+# licence
+kind: SealedSecret
+spec:
+  encryptedData:   # sealed
+    # the first
+    a: >-
+      seal1.a
+    c: 'seal1.c'  # rotated in May
+
+    # the last
+    \"e\": seal1.e
+  template: {type: Opaque}
+---
+kind: Other  # stays
+";
+
+    #[test]
+    fn a_value_is_replaced_in_its_own_style() {
+        let after = changed(FILE, &[("a", "seal1.A"), ("c", "seal1.C"), ("e", "seal1.E")], &[]).expect("is changed");
+        let expected = FILE.replace("seal1.a", "seal1.A").replace("seal1.c", "seal1.C").replace("seal1.e", "seal1.E");
+        assert_eq!(after, expected);
+    }
+
+    #[test]
+    fn a_new_key_goes_where_the_order_wants_it() {
+        for (key, before, after) in [
+            ("0", "  encryptedData:   # sealed\n", "    \"0\": >-\n      seal1.new\n"),
+            ("b", "      seal1.a\n", "    b: >-\n      seal1.new\n"),
+            ("d", "    c: 'seal1.c'  # rotated in May\n", "    d: >-\n      seal1.new\n"),
+            ("f", "    \"e\": seal1.e\n", "    f: >-\n      seal1.new\n"),
+        ] {
+            let expected = FILE.replace(before, &format!("{before}{after}"));
+            assert_eq!(changed(FILE, &[(key, "seal1.new")], &[]).expect("is changed"), expected, "{key}");
+        }
+        let unsorted = "spec:\n  encryptedData:\n    b: x\n    a: x\n";
+        let after = changed(unsorted, &[("aa", "seal1.new")], &[]).expect("is changed");
+        assert_eq!(after, format!("{unsorted}    aa: >-\n      seal1.new\n"));
+    }
+
+    #[test]
+    fn a_removed_key_takes_its_lines_and_nothing_else() {
+        let after = changed(FILE, &[], &["a"]).expect("is changed");
+        assert_eq!(after, FILE.replace("    a: >-\n      seal1.a\n", ""));
+        let after = changed(FILE, &[], &["c", "e"]).expect("is changed");
+        assert_eq!(after, FILE.replace("    c: 'seal1.c'  # rotated in May\n", "").replace("    \"e\": seal1.e\n", ""));
+        let after = changed(FILE, &[], &["a", "c", "e"]).expect("is changed");
+        assert!(after.contains("encryptedData: {}   # sealed\n    # the first\n"), "{after}");
+    }
+
+    #[test]
+    fn line_ends_and_a_missing_last_one_stay() {
+        let file = "spec:\r\n  encryptedData:\r\n    a: >-\r\n      seal1.a";
+        let set = changed(file, &[("a", "seal1.A"), ("b", "seal1.b")], &[]).expect("is changed");
+        assert_eq!(set, "spec:\r\n  encryptedData:\r\n    a: >-\r\n      seal1.A\r\n    b: >-\r\n      seal1.b");
+        assert_eq!(changed(&set, &[], &["b"]).expect("is changed"), file.replace("seal1.a", "seal1.A"));
+    }
+
+    #[test]
+    fn what_is_empty_is_filled() {
+        for (before, after) in [
+            ("spec:\n  encryptedData: {}\n", "spec:\n  encryptedData:\n    k: >-\n      seal1.k\n"),
+            ("spec:\n  encryptedData:\n", "spec:\n  encryptedData:\n    k: >-\n      seal1.k\n"),
+            ("spec:\n  encryptedData: # c\n", "spec:\n  encryptedData: # c\n    k: >-\n      seal1.k\n"),
+            ("spec:\n  encryptedData: {} # c\n", "spec:\n  encryptedData: {\"k\": \"seal1.k\"} # c\n"),
+            ("spec:\n  encryptedData: ~\n", "spec:\n  encryptedData:\n    k: >-\n      seal1.k\n"),
+            ("spec:\n  vault: x\n", "spec:\n  vault: x\n  encryptedData:\n    k: >-\n      seal1.k\n"),
+            ("spec:\n  encryptedData:\n    k:\n", "spec:\n  encryptedData:\n    k: >-\n      seal1.k\n"),
+            ("spec:\n  encryptedData:\n    k: # c\n", "spec:\n  encryptedData:\n    k: >- # c\n      seal1.k\n"),
+            ("spec:\n  encryptedData:\n    k: ~ # c\n", "spec:\n  encryptedData:\n    k: seal1.k # c\n"),
+            (
+                "spec:\n  encryptedData:\n    k: |\n      x\n      y\n  z: 1\n",
+                "spec:\n  encryptedData:\n    k: >-\n      seal1.k\n  z: 1\n",
+            ),
+            (
+                "spec:\n  encryptedData:\n    k: >-  # c\n      x\n\n      y\n",
+                "spec:\n  encryptedData:\n    k: >-  # c\n      seal1.k\n",
+            ),
+        ] {
+            assert_eq!(changed(before, &[("k", "seal1.k")], &[]).expect("is changed"), after, "{before}");
+        }
+    }
+
+    #[test]
+    fn json_stays_json() {
+        let pretty = "{\n  \"spec\": {\n    \"encryptedData\": {\n      \"a\": \"seal1.a\",\n      \"b\": \"seal1.b\"\n    }\n  }\n}\n";
+        let set = changed(pretty, &[("a", "seal1.A"), ("c", "seal1.c")], &[]).expect("is changed");
+        assert_eq!(
+            set,
+            pretty.replace("seal1.a", "seal1.A").replace("\"seal1.b\"\n", "\"seal1.b\",\n      \"c\": \"seal1.c\"\n")
+        );
+        assert_eq!(changed(&set, &[], &["c"]).expect("is changed"), pretty.replace("seal1.a", "seal1.A"));
+        let one_line = r#"{"spec":{"encryptedData":{"a":"seal1.a","b":"seal1.b"}}}"#;
+        for (set, remove, expected) in [
+            (
+                vec![("c", "seal1.c")],
+                vec![],
+                r#"{"spec":{"encryptedData":{"a":"seal1.a","b":"seal1.b","c": "seal1.c"}}}"#,
+            ),
+            (vec![], vec!["a"], r#"{"spec":{"encryptedData":{"b":"seal1.b"}}}"#),
+            (vec![], vec!["b"], r#"{"spec":{"encryptedData":{"a":"seal1.a"}}}"#),
+            (vec![], vec!["a", "b"], r#"{"spec":{"encryptedData":{}}}"#),
+            (vec![("c", "seal1.c")], vec!["a", "b"], r#"{"spec":{"encryptedData":{"c": "seal1.c"}}}"#),
+        ] {
+            let after = changed(one_line, &set, &remove).expect("is changed");
+            assert_eq!(after, expected);
+            assert!(serde_json::from_str::<serde_json::Value>(&after).is_ok());
+        }
+    }
+
+    #[test]
+    fn values_of_a_chart_are_reached_by_path() {
+        let values = "image: x # y\ndb:\n  auth:\n    password: \"\"  # sealed\n  list:\n  - name: a\n    value: ''\n";
+        let key = |key: &str| Step::Key(key.to_owned());
+        let after = at_path(values, &[key("db"), key("auth")], &[("password", "seal1.p")], &[]).expect("is changed");
+        assert_eq!(after, values.replace("\"\"", "\"seal1.p\""));
+        let after = at_path(values, &[key("db"), key("list"), Step::Index(0)], &[("value", "seal1.v")], &[]);
+        assert_eq!(after.expect("is changed"), values.replace("''", "'seal1.v'"));
+        let after =
+            at_path(values, &[key("db"), key("new"), key("deep")], &[("k", "seal1.k")], &[]).expect("is changed");
+        assert_eq!(after, format!("{values}  new:\n    deep:\n      k: >-\n        seal1.k\n"));
+        let after = at_path(values, &[], &[("top", "seal1.t")], &[]).expect("is changed");
+        assert_eq!(after, format!("{values}top: >-\n  seal1.t\n"));
+    }
+
+    #[test]
+    fn what_cannot_be_changed_alone_is_refused() {
+        for text in [
+            "spec:\n  encryptedData: &x\n    k: v\nother: *x\n",
+            "spec:\n  encryptedData: *x\n",
+            "spec:\n  encryptedData:\n    k: &v x\nother: *v\n",
+            "spec:\n  encryptedData:\n    k: {a: b}\n",
+            "spec:\n  encryptedData: text\n",
+            "spec:\n  encryptedData: [k]\n",
+            "spec: text\n",
+            "[spec]\n",
+        ] {
+            let Ok(documents) = yaml::parse(text) else { continue };
+            let path = [Step::Key("spec".to_owned()), Step::Key("encryptedData".to_owned())];
+            let changes = Changes { set: vec![("k", "seal1.k".to_owned())], remove: Vec::new() };
+            assert!(change(text, &documents, 0, &path, &changes).is_err(), "{text}");
+        }
+        assert!(matches!(changed(FILE, &[], &["missing"]), Err(EditError::Missing { .. })));
+    }
+
+    /// Files as people format them: any order, quoting, comments, blank lines, line ends, neighbours.
+    fn files() -> impl Strategy<Value = (String, Vec<String>)> {
+        let comment = prop_oneof![Just(""), Just("  # note: x"), Just(" # '\"")];
+        let style = prop_oneof![Just(0), Just(1), Just(2), Just(3), Just(4)];
+        let before = prop_oneof![Just(""), Just("    # about: it\n"), Just("\n"), Just("  # outdented\n")];
+        let entry = ("[a-z][a-z0-9._-]{0,6}", style, comment, before);
+        let entries = prop::collection::vec(entry, 1..6);
+        let tail = prop_oneof![
+            Just(""),
+            Just("  template:\n    type: Opaque # t\n"),
+            Just("\n---\nkind: Other\n# end\n"),
+            Just("...\n---\n- a\n- b: |\n    text\n\n"),
+        ];
+        (entries, tail, any::<bool>(), any::<bool>()).prop_map(|(entries, tail, crlf, final_break)| {
+            let mut text =
+                String::from("# top\nkind: SealedSecret\nspec:\n  sealedFor: {name: db}\n  encryptedData: # here\n");
+            let mut keys: Vec<String> = Vec::new();
+            for (key, style, comment, before) in entries {
+                if keys.contains(&key) {
+                    continue;
+                }
+                let value = match style {
+                    0 => format!(">-{comment}\n      seal1.{key}"),
+                    1 => format!("seal1.{key}{comment}"),
+                    2 => format!("\"seal1.{key}\"{comment}"),
+                    3 => format!("'seal1.{key}'{comment}"),
+                    _ => format!("|-{comment}\n        seal1.{key}\n"),
+                };
+                text.push_str(&format!("{before}    {}: {value}\n", write::scalar(&key)));
+                keys.push(key);
+            }
+            text.push_str(tail);
+            if !final_break {
+                text.truncate(text.trim_end().len());
+            }
+            (if crlf { text.replace('\n', "\r\n") } else { text }, keys)
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn bytes_outside_of_the_change_stay((text, keys) in files(), pick in any::<prop::sample::Index>(), new in "[a-z]{1,4}") {
+            let key = pick.get(&keys).as_str();
+
+            let replaced = changed(&text, &[(key, "seal1.new")], &[]).expect("is replaced");
+            prop_assert_eq!(&replaced.replace("seal1.new", &format!("seal1.{key}")), &text);
+
+            // What is added can be taken away again, and then everything is as it was.
+            if !keys.contains(&new) {
+                let added = changed(&text, &[(new.as_str(), "seal1.new")], &[]).expect("is added");
+                prop_assert_eq!(added.lines().count(), text.lines().count() + 2);
+                prop_assert_eq!(changed(&added, &[], &[new.as_str()]).expect("is removed"), text.clone());
+            }
+
+            // Every line that is left was there, in this order.
+            let removed = changed(&text, &[], &[key]).expect("is removed");
+            let mut lines = text.lines();
+            for line in removed.lines().filter(|line| !line.contains("encryptedData")) {
+                prop_assert!(lines.any(|before| before == line), "{line}");
+            }
+            prop_assert!(text.matches('\n').count() - removed.matches('\n').count() <= 2);
+        }
+
+        #[test]
+        fn many_changes_at_once_are_the_same_as_one_by_one((text, keys) in files(), new in prop::collection::vec("[a-z]{1,4}", 0..3)) {
+            let mut fresh: Vec<String> = new.into_iter().filter(|key| !keys.contains(key)).collect();
+            fresh.sort();
+            fresh.dedup();
+            let set: Vec<(&str, &str)> = fresh.iter().map(|key| (key.as_str(), "seal1.new")).collect();
+            let (remove, replace) = keys.split_at(keys.len() / 2);
+            let remove: Vec<&str> = remove.iter().map(String::as_str).collect();
+            let all: Vec<(&str, &str)> =
+                replace.iter().map(|key| (key.as_str(), "seal1.new")).chain(set.iter().copied()).collect();
+            let at_once = changed(&text, &all, &remove).expect("is changed");
+            let documents = yaml::parse(&at_once).expect("is YAML");
+            let data = documents[0].root.as_ref().and_then(|root| root.get("spec")?.get("encryptedData").cloned()).expect("is there");
+            prop_assert_eq!(data.entries().expect("is a mapping").len(), all.len());
+            for (key, token) in all {
+                prop_assert_eq!(data.get(key).and_then(|node| node.string()), Some(token));
+            }
+        }
     }
 }

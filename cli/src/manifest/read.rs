@@ -35,6 +35,7 @@ pub(crate) struct Secret {
 /// What of a Secret is kept in clear.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Template {
+    /// Nothing for `Opaque`, which is what absence means.
     pub(crate) secret_type: Option<String>,
     pub(crate) immutable: Option<bool>,
     pub(crate) labels: BTreeMap<String, String>,
@@ -174,7 +175,11 @@ fn secret(node: &Node) -> Result<Secret> {
         name: None,
         namespace: None,
         template: Template {
-            secret_type: of("type").map(|node| string(node, "type")).transpose()?.flatten(),
+            secret_type: of("type")
+                .map(|node| string(node, "type"))
+                .transpose()?
+                .flatten()
+                .filter(|kind| kind != "Opaque"),
             immutable: of("immutable").map(|node| boolean(node, "immutable")).transpose()?.flatten(),
             ..Template::default()
         },
