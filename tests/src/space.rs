@@ -30,8 +30,12 @@ impl Space {
     /// Makes a new namespace.
     pub async fn make(plane: Arc<ControlPlane>) -> Result<Self> {
         static MADE: AtomicUsize = AtomicUsize::new(1);
+        Self::named(plane, format!("test-{}", MADE.fetch_add(1, Ordering::Relaxed))).await
+    }
+
+    /// Makes the namespace of this name.
+    pub async fn named(plane: Arc<ControlPlane>, name: String) -> Result<Self> {
         let client = plane.client().await?;
-        let name = format!("test-{}", MADE.fetch_add(1, Ordering::Relaxed));
         let namespace =
             Namespace { metadata: ObjectMeta { name: Some(name.clone()), ..Default::default() }, ..Default::default() };
         let namespaces: Api<Namespace> = Api::all(client.clone());

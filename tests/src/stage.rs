@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Secret};
-use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
+use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::{Client, Resource, ResourceExt};
 use seal_crds::condition::{READY, SealedSecretReason, find};
 use seal_crds::{CLUSTER_CONFIG_MAP, KeyRing, SealedSecret};
@@ -188,7 +188,15 @@ impl Stage {
         self.space.secrets().patch(name, &params, &Patch::Merge(merge)).await.context("change a Secret by hand")
     }
 
-    /// The reasons of all Events about an object of the namespace.
+    /// Makes a ConfigMap `owner`, for tests in which a Secret belongs to somebody else; gives its uid.
+    pub async fn meddle_owner(&self) -> Result<String> {
+        let maps: Api<ConfigMap> = Api::namespaced(self.space.client.clone(), &self.space.name);
+        let owner = serde_json::from_value(serde_json::json!({"metadata": {"name": "owner"}}))?;
+        let made = maps.create(&PostParams::default(), &owner).await.context("make an owner")?;
+        made.uid().context("an object has a uid")
+    }
+
+    /// All Events about an object of the namespace.
     pub async fn events(&self, name: &str) -> Result<Vec<Event>> {
         let events: Api<Event> = Api::namespaced(self.space.client.clone(), &self.space.name);
         let all = events.list(&ListParams::default()).await?.items;

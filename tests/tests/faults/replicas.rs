@@ -1,0 +1,198 @@
+//! Controllers that are killed, frozen, doubled.
+
+use futures::future::try_join_all;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt;
+use kube::api::{Api, ListParams};
+use seal_crds::KeyRing;
+use seal_crds::{FIELD_MANAGER, OWNER_LABEL};
+use seal_tests::install::{self, CONTROLLER, NAMESPACE};
+use seal_tests::laptop::secret_manifest;
+use seal_tests::{Context, Controller, Result, Space, Stage, in_own_cluster, manifests, wait};
+use serde_json::json;
+
+const BACKLOG: usize = 300;
+
+/// Applies `BACKLOG` objects at once: one sealed file for any name, under many names.
+async fn backlog(stage: &Stage) -> Result<()> {
+    let manifest = secret_manifest(&stage.space.name, "any", &[("password", "s3cret")])?;
+    let sealed = stage.laptop.seal_with(&["--scope", "namespace"], manifest)?;
+    let mut objects = Vec::with_capacity(BACKLOG);
+    for number in 0..BACKLOG {
+        let mut object = manifests::parse(&sealed)?.pop().context("one document")?;
+        object.metadata.name = Some(format!("item-{number:03}"));
+        objects.push(object);
+    }
+    try_join_all(objects.chunks(30).map(|chunk| manifests::apply(&stage.space.client, chunk))).await.map(drop)
+}
+
+async fn made(stage: &Stage) -> Result<Vec<Secret>> {
+    Ok(stage.space.secrets().list(&ListParams::default().labels(OWNER_LABEL)).await?.items)
+}
+
+/// Every Secret of the backlog is there, whole, and was written exactly once.
+async fn all_made_once(stage: &Stage) -> Result<()> {
+    wait::until_equal("the number of Secrets", BACKLOG, || async { Ok(made(stage).await?.len()) }).await?;
+    for number in 0..BACKLOG {
+        stage.ready(&format!("item-{number:03}")).await?;
+    }
+    for secret in made(stage).await? {
+        let name = secret.name_any();
+        assert_eq!(seal_tests::stage::text_of(&secret)["password"], "s3cret", "{name}");
+        let entries = secret.managed_fields();
+        assert!(entries.len() == 1 && entries[0].manager.as_deref() == Some(FIELD_MANAGER), "{name}: {entries:?}");
+        let written = entries[0].time.as_ref().map(|time| time.0);
+        assert_eq!(written, secret.creation_timestamp().map(|time| time.0), "{name} was written again");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_controller_killed_in_the_middle_of_a_backlog_leaves_nothing_wrong_lost_or_torn() {
+    in_own_cluster(|space| async move {
+        install::everything(&space.client).await?;
+        let controller = Controller::start(&space.plane, CONTROLLER, &[]).await?;
+        let stage = Stage::set(space).await?;
+        let (applied, killed) = futures::join!(backlog(&stage), async {
+            wait::until("the backlog is begun", || async {
+                Ok((made(&stage).await?.len() >= BACKLOG / 10).then_some(()))
+            })
+            .await?;
+            controller.kill();
+            made(&stage).await
+        });
+        applied?;
+        let before = killed?;
+        assert!(before.len() < BACKLOG, "it was killed too late to prove anything");
+        let _second = Controller::start(&stage.space.plane, "seal-controller-again", &[]).await?;
+        all_made_once(&stage).await?;
+        let after = made(&stage).await?;
+        for secret in before {
+            let same = after.iter().find(|other| other.name_any() == secret.name_any());
+            assert_eq!(same.and_then(ResourceExt::uid), secret.uid(), "{} was made again", secret.name_any());
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_restart_over_unchanged_objects_writes_nothing() {
+    in_own_cluster(|space| async move {
+        install::everything(&space.client).await?;
+        let controller = Controller::start(&space.plane, CONTROLLER, &[]).await?;
+        let stage = Stage::set(space).await?;
+        backlog(&stage).await?;
+        all_made_once(&stage).await?;
+        let versions = async || -> Result<Vec<_>> {
+            let objects = stage.sealed().list(&ListParams::default()).await?.items;
+            let objects = objects.iter().map(|object| (object.name_any(), object.resource_version()));
+            let secrets = made(&stage).await?;
+            Ok(objects.chain(secrets.iter().map(|secret| (secret.name_any(), secret.resource_version()))).collect())
+        };
+        let before = versions().await?;
+        controller.kill();
+        let _second = Controller::start(&stage.space.plane, "seal-controller-again", &[]).await?;
+        // Something that comes after all of them shows that they have been looked at.
+        stage.establish("later", &[("password", "x")]).await?;
+        stage.sealed().delete("later", &kube::api::DeleteParams::default()).await?;
+        wait::until_equal("the number of Secrets", BACKLOG, || async { Ok(made(&stage).await?.len()) }).await?;
+        assert_eq!(versions().await?, before);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_leader_frozen_past_its_lease_and_woken_does_not_fight_its_successor() {
+    in_own_cluster(|space| async move {
+        install::everything(&space.client).await?;
+        let first = Controller::start(&space.plane, "seal-controller-a", &[]).await?;
+        let stage = Stage::set(space.clone()).await?;
+        stage.establish("db", &[("password", "1")]).await?;
+        let second = Controller::start(&space.plane, "seal-controller-b", &[]).await?;
+        let leader = holder(&space).await?;
+        first.freeze()?;
+        wait::until("the other replica leads", || async { Ok((holder(&space).await? != leader).then_some(())) })
+            .await?;
+        stage.establish("while-frozen", &[("password", "2")]).await?;
+        let successor = holder(&space).await?;
+        first.thaw()?;
+        stage.laptop.seal_with(&["set", "db.yaml", "password"], "3")?;
+        stage.apply("db.yaml").await?;
+        stage.holds("db", &[("password", "3")]).await?;
+        wait::until("the woken replica is ready, or has ended", || async {
+            let ended = first.process().ended()?.is_some();
+            Ok((ended || first.get("/readyz").await?.status == 200).then_some(()))
+        })
+        .await?;
+        assert_eq!(holder(&space).await?, successor, "the woken replica does not take the lease back");
+        second.ready().await
+    });
+}
+
+#[test]
+fn when_the_leader_dies_the_other_replica_goes_on() {
+    in_own_cluster(|space| async move {
+        install::everything(&space.client).await?;
+        let first = Controller::start(&space.plane, "seal-controller-a", &[]).await?;
+        let stage = Stage::set(space.clone()).await?;
+        stage.establish("db", &[("password", "1")]).await?;
+        let _second = Controller::start(&space.plane, "seal-controller-b", &[]).await?;
+        first.kill();
+        stage.meddle("db", json!({"stringData": {"password": "mine"}})).await?;
+        stage.holds("db", &[("password", "1")]).await
+    });
+}
+
+#[test]
+fn a_leader_that_is_asked_to_end_hands_over_at_once() {
+    in_own_cluster(|space| async move {
+        install::everything(&space.client).await?;
+        let first = Controller::start(&space.plane, "seal-controller-a", &[]).await?;
+        let stage = Stage::set(space.clone()).await?;
+        let _second = Controller::start(&space.plane, "seal-controller-b", &[]).await?;
+        first.process().signal(rustix::process::Signal::TERM)?;
+        let end = first.process().wait()?;
+        assert!(end.success(), "a graceful end: {end}");
+        wait::until_within(std::time::Duration::from_secs(5), "the other replica leads and works", || async {
+            stage.establish("db", &[("password", "1")]).await.map(Some)
+        })
+        .await
+        .map(drop)
+    });
+}
+
+#[test]
+fn two_replicas_at_the_very_first_start_make_one_identity_and_one_ring() {
+    in_own_cluster(|space| async move {
+        install::everything(&space.client).await?;
+        let names = ["seal-controller-a", "seal-controller-b", "seal-controller-c"];
+        let started = names.map(|name| Controller::spawn(&space.plane, name, &[]));
+        let controllers = try_join_all(started).await?;
+        for controller in &controllers {
+            controller.ready().await?;
+        }
+        let secrets: Api<Secret> = Api::namespaced(space.client.clone(), NAMESPACE);
+        let of_ours = secrets.list(&ListParams::default().fields("type=sealwright.dev/identity")).await?;
+        assert_eq!(of_ours.items.iter().map(ResourceExt::name_any).collect::<Vec<_>>(), ["identity-1"]);
+        let rings: Api<KeyRing> = Api::namespaced(space.client.clone(), NAMESPACE);
+        assert_eq!(rings.list(&ListParams::default()).await?.items.len(), 1);
+        let mut recipients = Vec::new();
+        for controller in &controllers {
+            recipients.push(controller.get("/v1/recipient").await?.body);
+        }
+        assert!(recipients.windows(2).all(|two| two[0] == two[1]) && recipients[0].contains("age1pq1"));
+        Ok(())
+    });
+}
+
+async fn holder(space: &Space) -> Result<String> {
+    let leases: Api<Lease> = Api::namespaced(space.client.clone(), NAMESPACE);
+    let all = leases.list(&ListParams::default()).await?.items;
+    let lease = all.into_iter().next().context("there is a lease")?;
+    lease
+        .spec
+        .and_then(|spec| spec.holder_identity)
+        .filter(|holder| !holder.is_empty())
+        .context("nobody holds the lease")
+}

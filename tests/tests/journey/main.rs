@@ -1,0 +1,5 @@
+//! Whole journeys: laptop -> `seal` -> Git -> API server -> controller -> Secret, and back again.
+
+mod clusters;
+mod files;
+mod recovery;
