@@ -31,13 +31,30 @@ fn find(variable: &str, name: &str) -> Result<PathBuf> {
     }
 }
 
-/// Builds what the workspace builds anyway, with the same features, so that nothing is compiled twice.
+/// Builds both now, with cargo's own progress on stderr, unless they are given.
+pub fn build_visibly() -> Result<()> {
+    if std::env::var_os("SEAL_BIN").is_some() && std::env::var_os("SEAL_CONTROLLER_BIN").is_some() {
+        return Ok(());
+    }
+    let status = cargo_build().status().context("start `cargo build`")?;
+    ensure!(status.success(), "`cargo build` failed");
+    Ok(())
+}
+
 fn build() -> Result<PathBuf> {
-    let (profile, folder): (&[&str], _) =
-        if cfg!(debug_assertions) { (&[], "debug") } else { (&["--release"], "release") };
+    let output = cargo_build().arg("--quiet").output().context("start `cargo build`")?;
+    ensure!(output.status.success(), "`cargo build` failed:\n{}", String::from_utf8_lossy(&output.stderr));
+    Ok(target_folder()?.join(if cfg!(debug_assertions) { "debug" } else { "release" }))
+}
+
+/// Builds what the workspace builds anyway, with the same features, so that nothing is compiled twice.
+fn cargo_build() -> Command {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
-    build.args(["build", "--quiet", "--workspace", "--bins"]).args(profile).current_dir(ROOT);
+    build.args(["build", "--workspace", "--bins"]).current_dir(ROOT);
+    if !cfg!(debug_assertions) {
+        build.arg("--release");
+    }
     // Set by the cargo that runs us; a build under them would not share its results with the outer one.
     for (name, _) in std::env::vars_os() {
         let lossy = name.to_string_lossy();
@@ -45,9 +62,7 @@ fn build() -> Result<PathBuf> {
             build.env_remove(&name);
         }
     }
-    let output = build.output().context("start `cargo build`")?;
-    ensure!(output.status.success(), "`cargo build` failed:\n{}", String::from_utf8_lossy(&output.stderr));
-    Ok(target_folder()?.join(folder))
+    build
 }
 
 /// Every program of this package runs out of the target folder: `target/debug/demo`, `target/debug/deps/journey-0`.

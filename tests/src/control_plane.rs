@@ -11,15 +11,14 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::ServiceAccount;
-use kube::api::{Api, PostParams};
+use kube::api::Api;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
 use crate::certificates::Certificates;
 use crate::egress::Egress;
-use crate::kubeconfig::{self, Credential};
+use crate::kubeconfig;
 use crate::process::{Guard, Process, command, tail};
 use crate::servers::Servers;
 use crate::wait;
@@ -86,9 +85,8 @@ impl ControlPlane {
         let ports = Ports::free()?;
         let etcd = start_etcd(&guard, servers, ports)?;
         let apiserver = start_apiserver(&guard, servers, ports, &certificates, egress.config())?;
-        let admin = Credential::Certificate(&certificates.admin);
         let kubeconfig = guard.scratch().join("admin.kubeconfig");
-        kubeconfig::write(&kubeconfig, &ports.server(), &certificates.authority, admin, "default")?;
+        kubeconfig::write_admin(&kubeconfig, &ports.server(), &certificates.authority, &certificates.admin)?;
         let controller_manager = start_controller_manager(&guard, servers, ports, &certificates, &kubeconfig)?;
         let plane = Self {
             controller_manager: Mutex::new(controller_manager),
@@ -135,15 +133,8 @@ impl ControlPlane {
 
     /// Writes a kubeconfig that holds a token of this ServiceAccount, as its pods would.
     pub async fn kubeconfig_of(&self, namespace: &str, account: &str) -> Result<PathBuf> {
-        let accounts: Api<ServiceAccount> = Api::namespaced(self.client().await?, namespace);
-        let spec = TokenRequestSpec { expiration_seconds: Some(24 * 60 * 60), ..TokenRequestSpec::default() };
-        let request = TokenRequest { spec, ..TokenRequest::default() };
-        let answer = accounts.create_token_request(account, &PostParams::default(), &request).await;
-        let answer = answer.with_context(|| format!("ask for a token of {namespace}/{account}"))?;
-        let token = answer.status.context("a TokenRequest was answered without a token")?.token;
         let path = self.guard.scratch().join(format!("{namespace}.{account}.kubeconfig"));
-        let credential = Credential::Token(&token);
-        kubeconfig::write(&path, &self.ports.server(), &self.certificates.authority, credential, namespace)?;
+        kubeconfig::write_account(&path, &self.kubeconfig(), namespace, account).await?;
         Ok(path)
     }
 

@@ -1,7 +1,7 @@
 //! The built controller as a process: with a pod's token and rights, and none of an administrator's.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, ensure};
@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use crate::control_plane::{ControlPlane, free_ports};
 use crate::http::{self, Answer};
 use crate::install::{CONTROLLER, NAMESPACE};
-use crate::process::{Process, command};
+use crate::process::{Guard, Process, command};
 use crate::{binaries, wait};
 
 /// One replica; killed when dropped.
@@ -27,17 +27,18 @@ impl Controller {
     /// It logs at trace level: whatever it could ever say is in its log.
     pub async fn spawn(plane: &ControlPlane, name: &str, further: &[&str]) -> Result<Self> {
         let kubeconfig = plane.kubeconfig_of(NAMESPACE, CONTROLLER).await?;
-        Self::spawn_with(plane, name, kubeconfig, further)
+        Self::spawn_with(plane.guard(), name, &kubeconfig, further)
     }
 
-    fn spawn_with(plane: &ControlPlane, name: &str, kubeconfig: PathBuf, further: &[&str]) -> Result<Self> {
+    /// Starts a replica that speaks as this kubeconfig says.
+    pub fn spawn_with(guard: &Guard, name: &str, kubeconfig: &Path, further: &[&str]) -> Result<Self> {
         let [port] = free_ports()?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let mut run = command(binaries::seal_controller()?);
         run.arg("--kubeconfig").arg(kubeconfig);
         run.args(["--namespace", NAMESPACE, "--listen", &address.to_string()]);
         run.args(["--log-level", "trace", "--log-format", "json"]).args(further);
-        let process = Mutex::new(plane.guard().spawn(name, &mut run)?);
+        let process = Mutex::new(guard.spawn(name, &mut run)?);
         Ok(Self { name: name.to_owned(), process, address })
     }
 

@@ -1,0 +1,170 @@
+//! `cargo load`: what the controller costs, against a bare client that makes the same writes, in one run.
+//!
+//! control plane -> foreign Secrets -> baseline -> backlog -> restart -> memory -> a table.
+
+mod backlog;
+mod counts;
+mod table;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use kube::api::{Api, ListParams};
+use seal_crds::SealedSecret;
+use seal_tests::install::{self, CONTROLLER};
+use seal_tests::process::Process;
+use seal_tests::{ControlPlane, Controller, Space, Stage, binaries};
+
+use crate::backlog::Backlog;
+use crate::counts::Counts;
+use crate::table::Table;
+
+/// Measure backlog, restart and memory on a real API server.
+#[derive(Parser)]
+#[command(name = "cargo load", bin_name = "cargo load")]
+struct Arguments {
+    /// How many SealedSecrets, and as many foreign Secrets beside.
+    #[arg(long, short = 'n', default_value_t = 2000)]
+    objects: usize,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let measured = binaries::build_visibly().and_then(|()| measure(arguments.objects));
+    let text = match &measured {
+        Ok(table) => table.to_string(),
+        Err(error) => format!("error: {error:#}"),
+    };
+    let _ = std::io::Write::write_all(&mut std::io::stdout(), format!("{text}\n").as_bytes());
+    if measured.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn measure(objects: usize) -> Result<Table> {
+    let plane = Arc::new(ControlPlane::start()?);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(Run::prepare(plane, objects))?.measure(&runtime)
+}
+
+/// One measured run.
+struct Run {
+    stage: Stage,
+    backlog: Backlog,
+    table: Table,
+}
+
+impl Run {
+    async fn prepare(plane: Arc<ControlPlane>, objects: usize) -> Result<Self> {
+        install::everything(&plane.client().await?).await?;
+        let space = Space::named(plane, "load".to_owned()).await?;
+        // The ring needs a controller to be known; it is gone before anything is measured.
+        let controller = start(&space.plane, "seal-controller-first").await?;
+        let stage = Stage::set(space).await?;
+        drop(controller);
+        let backlog = Backlog::seal(&stage, objects)?;
+        Ok(Self { stage, backlog, table: Table::new(objects) })
+    }
+
+    fn measure(mut self, runtime: &tokio::runtime::Runtime) -> Result<Table> {
+        runtime.block_on(async {
+            self.backlog.make_foreign_secrets(&self.stage).await?;
+            let bare = self.baseline().await?;
+            let controller = self.backlog_to_secrets(bare).await?;
+            drop(controller);
+            self.restart().await?;
+            self.seal_process()?;
+            Ok(self.table)
+        })
+    }
+
+    /// The same writes by a client that does nothing else: one apply of a Secret and one of a status for each object.
+    async fn baseline(&mut self) -> Result<Duration> {
+        self.backlog.apply(&self.stage).await?;
+        let begin = Instant::now();
+        self.backlog.write_barely(&self.stage).await?;
+        let took = begin.elapsed();
+        self.table.row("bare client: Secret and status of each", took, None);
+        self.backlog.clear(&self.stage).await?;
+        Ok(took)
+    }
+
+    async fn backlog_to_secrets(&mut self, bare: Duration) -> Result<Controller> {
+        self.backlog.apply(&self.stage).await?;
+        let before = Counts::read(&self.stage.space.client).await?;
+        let done = self.backlog.all_ready(&self.stage);
+        let begin = Instant::now();
+        let controller = start(&self.stage.space.plane, CONTROLLER).await?;
+        let ready = begin.elapsed();
+        done.await?;
+        let took = begin.elapsed();
+        self.table.row("start to ready, with the backlog waiting", ready, None);
+        self.table.row("backlog to Secrets, from the start of the process", took, Some((took, bare, 1.3)));
+        self.table.requests("backlog", &Counts::read(&self.stage.space.client).await?.since(&before));
+        self.memory("memory after the backlog", &controller.process())?;
+        Ok(controller)
+    }
+
+    async fn restart(&mut self) -> Result<()> {
+        let listing = self.list_barely().await?;
+        self.table.row("bare client: listing both kinds", listing, None);
+        let versions = self.backlog.versions(&self.stage).await?;
+        let before = Counts::read(&self.stage.space.client).await?;
+        let begin = Instant::now();
+        let controller = start(&self.stage.space.plane, "seal-controller-again").await?;
+        let took = begin.elapsed();
+        self.table.row("restart over unchanged objects, to ready", took, Some((took, listing, 2.0)));
+        // Something new, behind all the others: when it is done, they have been looked at.
+        self.stage.establish("later", &[("value", "x")]).await?;
+        self.table
+            .requests("restart, and one new object", &Counts::read(&self.stage.space.client).await?.since(&before));
+        let unchanged = self.backlog.versions(&self.stage).await? == versions;
+        self.table.claim("no Secret and no SealedSecret was written", unchanged);
+        self.memory("memory after the restart", &controller.process())
+    }
+
+    /// As the controller lists: pages of SealedSecrets, and of our Secrets' metadata.
+    async fn list_barely(&self) -> Result<Duration> {
+        let begin = Instant::now();
+        let sealed: Api<SealedSecret> = self.stage.sealed();
+        let mut params = ListParams::default().limit(500);
+        loop {
+            let page = sealed.list(&params).await?;
+            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => params = params.continue_token(&token),
+                None => break,
+            }
+        }
+        let mut params = ListParams::default().limit(500).labels(seal_crds::OWNER_LABEL);
+        loop {
+            let page = self.stage.space.secrets().list_metadata(&params).await?;
+            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => params = params.continue_token(&token),
+                None => return Ok(begin.elapsed()),
+            }
+        }
+    }
+
+    fn memory(&mut self, what: &str, process: &Process) -> Result<()> {
+        self.table.memory(what, process.memory("VmRSS")?, process.memory("VmHWM")?);
+        Ok(())
+    }
+
+    fn seal_process(&mut self) -> Result<()> {
+        const RUNS: u32 = 20;
+        let manifest = seal_tests::laptop::secret_manifest("load", "one", &[("a", "1"), ("b", "2"), ("c", "3")])?;
+        let begin = Instant::now();
+        for _ in 0..RUNS {
+            self.stage.laptop.seal_with(&[], &manifest).context("seal one Secret")?;
+        }
+        self.table.row("`seal`, 3 values, whole process", begin.elapsed() / RUNS, None);
+        Ok(())
+    }
+}
+
+async fn start(plane: &ControlPlane, name: &str) -> Result<Controller> {
+    let controller = Controller::spawn(plane, name, &["--log-level", "info"]).await?;
+    controller.ready().await?;
+    Ok(controller)
+}
