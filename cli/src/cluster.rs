@@ -77,7 +77,7 @@ impl Cluster {
         list.map(|list| list.items).map_err(|cause| {
             let asked = format!("cannot list the KeyRings of the namespace `{namespace}` at {}", self.address);
             match &cause {
-                kube::Error::Api(status) if status.is_not_found() => {
+                kube::Error::Api(status) if status.code == StatusCode::NOT_FOUND => {
                     Error::request(asked).hint("this cluster does not know KeyRings: Sealwright is not installed there")
                 }
                 kube::Error::Api(status) if status.is_forbidden() => Error::request(asked)
@@ -100,7 +100,9 @@ impl Cluster {
 
     /// Asks the controller that this connection leads to.
     pub(crate) fn verify_directly(&self, object: &SealedSecret) -> Result<Verdict> {
-        self.verify(VERIFY, object)
+        self.verify(VERIFY, object).map_err(|error| {
+            error.hint("is a controller running there? `seal verify` without the URL asks through the API server")
+        })
     }
 
     fn verify(&self, path: &str, object: &SealedSecret) -> Result<Verdict> {

@@ -26,6 +26,8 @@ use crate::{
 /// What every sealed value begins with.
 const TOKEN: &str = "seal1.";
 const KEY_ID: usize = 32;
+/// Nobody keeps a larger manifest in a repository; images and archives are not read to look for one.
+const MAX_FOUND: u64 = 32 << 20;
 
 /// One SealedSecret and where it stands.
 pub(crate) struct SealedDocument {
@@ -167,6 +169,9 @@ fn key_ids(text: &str) -> impl Iterator<Item = KeyId> {
 
 /// The content of a file that holds a sealed value; nothing for any other one.
 fn sealed_bytes(path: &Path) -> Option<Zeroizing<Vec<u8>>> {
+    if path.metadata().ok()?.len() > MAX_FOUND {
+        return None;
+    }
     let bytes = files::read(path).ok()?;
     bytes.windows(TOKEN.len()).any(|window| window == TOKEN.as_bytes()).then_some(bytes)
 }

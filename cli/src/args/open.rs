@@ -111,7 +111,7 @@ pub(crate) struct VerifyArgs {
     pub(crate) paths: Vec<PathBuf>,
 
     /// Ask the controller at this address, not through the API server
-    #[arg(long, value_name = "URL", env = "SEAL_CONTROLLER_URL")]
+    #[arg(long, value_name = "URL")]
     pub(crate) controller_url: Option<String>,
 
     #[command(flatten)]

@@ -1,6 +1,9 @@
 //! `seal ls`: sealed files -> what is sealed to whom for whom.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::btree_map::{BTreeMap, Entry},
+    path::{Path, PathBuf},
+};
 
 use seal_crds::sealed_secret::{SealedForSpec, VaultSource};
 use seal_envelope::{DataKey, Token};
@@ -18,10 +21,15 @@ use crate::{
 pub(crate) fn run(args: LsArgs) -> Result<()> {
     let paths = if args.paths.is_empty() { vec![PathBuf::from(".")] } else { args.paths };
     let documents = sealed::read_all(&paths)?;
+    let mut rings = BTreeMap::new();
     let mut listed = Vec::new();
     for document in &documents {
         let config = Config::find((document.file != "-").then(|| Path::new(&document.file)))?;
-        listed.push(list(document, &rings::given_or_pinned(&[], &config)?));
+        let rings = match rings.entry(config.root().map(Path::to_owned)) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => unknown.insert(rings::given_or_pinned(&[], &config)?),
+        };
+        listed.push(list(document, rings));
     }
     match args.output {
         Listing::Json => output::data(&json(&listed)?),

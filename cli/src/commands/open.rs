@@ -39,7 +39,9 @@ pub(crate) fn run(args: OpenArgs) -> Result<()> {
 
 /// Identities and the rings that they may open, looked for from `file` upward.
 pub(super) fn opener(identities: &[PathBuf], given: &[String], file: Option<&PathBuf>) -> Result<Opener> {
-    let config = Config::find(file.filter(|file| file.as_os_str() != "-").map(PathBuf::as_path))?;
+    let file = file.filter(|file| file.as_os_str() != "-");
+    let beside = file.map(|file| if file.is_dir() { file.join("any") } else { file.clone() });
+    let config = Config::find(beside.as_deref())?;
     let rings = rings::given_or_pinned(given, &config)?;
     Ok(Opener::new(keyfile::identities(identities)?, rings))
 }

@@ -4,8 +4,11 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use seal_crds::{KeyRing, KeyRingSpec, key_ring};
-use seal_envelope::{KeyId, Member, RingKey};
+use seal_crds::{
+    KeyRing, KeyRingSpec,
+    key_ring::{self, KeyRingError},
+};
+use seal_envelope::{KeyId, Member, RingError, RingKey};
 use serde::Deserialize as _;
 use serde_yaml::Value;
 
@@ -140,7 +143,19 @@ fn wrap_for(listed: &mut key_ring::RingKey, private: &RingKey, members: &[Member
 
 /// Checks the ring as a whole, and proves it.
 fn proven(mut manifest: KeyRing, keys: &[RingKey]) -> Result<KeyRing> {
-    let refused = |cause| Error::request("the ring would contradict itself").because(cause);
+    let refused = |cause: KeyRingError| {
+        let hint = match &cause {
+            KeyRingError::Ring(RingError::RepeatedMember) => {
+                Some("give the new member a name and an identity of its own, or remove the old one first")
+            }
+            KeyRingError::Ring(RingError::Name) => {
+                Some("names are up to 63 lower-case letters, digits and `-`, and begin and end with a letter or digit")
+            }
+            _ => None,
+        };
+        let error = Error::request("the ring would contradict itself").because(cause);
+        hint.into_iter().fold(error, Error::hint)
+    };
     let ring = manifest.ring().map_err(refused)?;
     let proof = ring.prove(keys).map_err(|cause| Error::bug("the ring's keys cannot prove it").because(cause))?;
     manifest.spec.set_proof(&proof);
@@ -187,7 +202,7 @@ fn write_into(document: &mut Value, manifest: &KeyRing) -> Result<(), serde_yaml
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use std::{path::Path, slice::from_ref};
 
     use seal_envelope::Identity;
 
@@ -212,14 +227,14 @@ mod tests {
         let (eu, eu_key) = member("eu");
         let (us, us_key) = member("us");
         let first = file(new_ring("prod", "ns", &[eu], now()).unwrap());
-        let both = file(first.open(&[eu_key.clone()]).unwrap().with_members(&[us]).unwrap());
-        both.open(&[us_key.clone()]).unwrap();
-        let rotated = file(both.open(&[us_key.clone()]).unwrap().rotated(now()).unwrap());
+        let both = file(first.open(from_ref(&eu_key)).unwrap().with_members(&[us]).unwrap());
+        both.open(from_ref(&us_key)).unwrap();
+        let rotated = file(both.open(from_ref(&us_key)).unwrap().rotated(now()).unwrap());
         assert_eq!(rotated.ring.keys().len(), 2);
         assert_eq!(rotated.ring.keys()[0], first.ring.keys()[0]);
-        rotated.open(&[eu_key.clone()]).unwrap();
+        rotated.open(from_ref(&eu_key)).unwrap();
 
-        let alone = rotated.open(&[us_key.clone()]).unwrap().without_members(&["eu".to_owned()], now()).unwrap();
+        let alone = rotated.open(from_ref(&us_key)).unwrap().without_members(&["eu".to_owned()], now()).unwrap();
         let alone = file(alone);
         alone.open(&[us_key]).unwrap();
         assert_eq!(alone.ring.keys().len(), 3);
@@ -229,7 +244,7 @@ mod tests {
     #[test]
     fn a_key_planted_without_a_proof_stops_every_change() {
         let (eu, eu_key) = member("eu");
-        let mut manifest = new_ring("prod", "ns", &[eu.clone()], now()).unwrap();
+        let mut manifest = new_ring("prod", "ns", from_ref(&eu), now()).unwrap();
         manifest.spec.keys.push(wrapped(&generated().unwrap(), &[eu], now()).unwrap());
         let error = file(manifest).open(&[eu_key]).err().unwrap();
         assert!(error.to_string().contains("not proven"), "{error}");
@@ -250,8 +265,8 @@ mod tests {
         let (eu, eu_key) = member("eu");
         let ring = file(new_ring("prod", "ns", &[eu], now()).unwrap());
         let first = ring.ring.keys()[0].key_id();
-        assert!(ring.open(&[eu_key.clone()]).unwrap().with_disabled(&[first]).is_err());
-        let ring = file(ring.open(&[eu_key.clone()]).unwrap().rotated(now()).unwrap());
+        assert!(ring.open(from_ref(&eu_key)).unwrap().with_disabled(&[first]).is_err());
+        let ring = file(ring.open(from_ref(&eu_key)).unwrap().rotated(now()).unwrap());
         let disabled = ring.open(&[eu_key]).unwrap().with_disabled(&[first]).unwrap();
         assert_eq!(disabled.spec.keys.iter().map(|key| key.is_disabled()).collect::<Vec<_>>(), [true, false]);
     }

@@ -1,0 +1,110 @@
+//! `seal verify` against a controller: what is asked, and what each answer means.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::TcpListener,
+    thread::JoinHandle,
+};
+
+use self::support::{Folder, Run};
+
+/// Answers one request, and gives what was asked.
+fn answering(status: &str, body: &str) -> (String, JoinHandle<(String, serde_json::Value)>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let answer = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
+    let asked = std::thread::spawn(move || {
+        let mut stream = BufReader::new(listener.accept().unwrap().0);
+        let (mut first, mut line, mut length) = (String::new(), String::new(), 0);
+        stream.read_line(&mut first).unwrap();
+        while stream.read_line(&mut line).unwrap() > 2 {
+            let (name, value) = line.split_once(':').unwrap();
+            if name.eq_ignore_ascii_case("content-length") {
+                length = value.trim().parse().unwrap();
+            }
+            line.clear();
+        }
+        let mut body = vec![0; length];
+        stream.read_exact(&mut body).unwrap();
+        stream.get_mut().write_all(answer.as_bytes()).unwrap();
+        (first.trim().to_owned(), serde_json::from_slice(&body).unwrap())
+    });
+    (url, asked)
+}
+
+fn sealed() -> Folder {
+    let folder = Folder::new();
+    folder.ring("prod", &["eu", "recovery"]);
+    let secret =
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {password: hunter2}\n";
+    folder.seal_with_stdin(&["-w", "sealed.yaml"], secret.as_bytes()).succeeds();
+    folder
+}
+
+fn verify(folder: &Folder, url: &str) -> Run {
+    folder.seal(&["verify", "sealed.yaml", "--controller-url", url])
+}
+
+#[test]
+fn the_whole_object_and_its_place_are_asked_about() {
+    let folder = sealed();
+    let (url, asked) = answering("200 OK", "");
+    assert_eq!(verify(&folder, &url).succeeds().stdout(), "yes  sealed.yaml: shop/db\n");
+    let (request, body) = asked.join().unwrap();
+    assert_eq!(request, "POST /v1/verify HTTP/1.1");
+    assert_eq!(body["metadata"], serde_json::json!({"name": "db", "namespace": "shop"}));
+    assert_eq!(body["spec"]["sealedFor"]["name"], "db");
+    assert!(body["spec"]["encryptedData"]["password"].as_str().unwrap().starts_with("seal1."));
+}
+
+#[test]
+fn no_is_no_and_everything_else_is_no_answer() {
+    let folder = sealed();
+    let (url, asked) = answering("409 Conflict", "");
+    let run = verify(&folder, &url);
+    assert_eq!((run.code, run.stdout()), (1, "no   sealed.yaml: shop/db\n"));
+    assert!(run.stderr.contains("1 of 1 SealedSecrets would not open"), "{}", run.stderr);
+    asked.join().unwrap();
+
+    for (status, body, message) in [
+        ("429 Too Many Requests", "", "gave no answer"),
+        ("500 Internal Server Error", "", "answered 500"),
+        (
+            "503 Service Unavailable",
+            r#"{"kind":"Status","apiVersion":"v1","status":"Failure","message":"no endpoints available","code":503}"#,
+            "answered 503 Service Unavailable: no endpoints available",
+        ),
+    ] {
+        let (url, asked) = answering(status, body);
+        verify(&folder, &url).fails(1, message);
+        asked.join().unwrap();
+    }
+}
+
+#[test]
+fn a_controller_that_is_not_there_is_told_within_seconds() {
+    let folder = sealed();
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    verify(&folder, &format!("http://{closed}")).fails(1, "refused").hints("running");
+    verify(&folder, "localhost").fails(2, "--controller-url is not a URL").hints("http://");
+    folder.seal(&["verify", "sealed.yaml"]).fails(1, "no usable kubeconfig").hints("KUBECONFIG");
+    folder.seal(&["verify", "sealed.yaml", "--context", "x"]).fails(1, "no usable kubeconfig");
+}
+
+#[test]
+fn an_unknown_context_is_told_with_those_that_there_are() {
+    let folder = sealed();
+    folder.write(
+        "no-kubeconfig",
+        "apiVersion: v1\nkind: Config\nclusters: [{name: c, cluster: {server: 'http://127.0.0.1:9'}}]\nusers: [{name: u, user: {}}]\ncontexts: [{name: prod-eu, context: {cluster: c, user: u}}]\ncurrent-context: prod-eu\n",
+    );
+    folder
+        .seal(&["init", "--from-cluster", "--context", "prod-ue"])
+        .fails(1, "no context `prod-ue`")
+        .hints("`prod-eu`");
+    folder.seal(&["init", "--from-cluster"]).fails(1, "cannot list the KeyRings");
+}
