@@ -4,9 +4,27 @@
 //! event -> read -> Observed -> decide -> Decision -> apply -> Outcome -> status
 //! ```
 
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
+
+pub mod apply;
+pub mod args;
+pub mod engine;
+pub mod error;
 pub mod events;
+pub mod fields;
 pub mod http;
+pub mod keys;
+pub mod lease;
 pub mod metrics;
 pub mod process;
+pub mod queue;
+pub mod report;
+pub mod schema;
+pub mod sealed;
+pub mod settings;
+pub mod status;
+pub mod store;
+pub mod target;
 pub mod telemetry;
 pub mod template;
+pub mod wiring;

@@ -123,9 +123,7 @@ impl<'t> Executor<'t> {
         let mark = self.variables.len();
         let mut turns: Box<dyn Iterator<Item = (Value, Value)>> = match &value {
             Value::Nil => Box::new(std::iter::empty()),
-            Value::List(list) => {
-                Box::new(list.items().iter().enumerate().map(|(i, item)| (int(i), item.clone())))
-            }
+            Value::List(list) => Box::new(list.items().iter().enumerate().map(|(i, item)| (int(i), item.clone()))),
             Value::Dict(dict) => {
                 Box::new(dict.entries().iter().map(|(key, item)| (Value::Text(key.clone()), item.clone())))
             }
@@ -266,8 +264,7 @@ impl<'t> Executor<'t> {
             OperandKind::Overflow => Err(Reason::ExecutionFailed.into()),
             OperandKind::Field(fields) => self.fields(dot.clone(), fields),
             OperandKind::Variable(name, fields) => {
-                let (_, value) =
-                    self.variables.iter().rev().find(|(n, _)| n == name).ok_or(Reason::ExecutionFailed)?;
+                let (_, value) = self.variables.iter().rev().find(|(n, _)| n == name).ok_or(Reason::ExecutionFailed)?;
                 self.fields(value.clone(), fields)
             }
             OperandKind::Function(function) => self.call(dot, operand.at, function, &[], None),

@@ -122,7 +122,14 @@ fn is_print(c: char) -> bool {
 /// A float as `%g` (or `%G`) without precision: the fewest digits that name it.
 pub(super) fn shortest(f: f64, e: u8) -> String {
     if !f.is_finite() {
-        return if f.is_nan() { "NaN" } else if f > 0.0 { "+Inf" } else { "-Inf" }.into();
+        return if f.is_nan() {
+            "NaN"
+        } else if f > 0.0 {
+            "+Inf"
+        } else {
+            "-Inf"
+        }
+        .into();
     }
     let scientific = format!("{f:e}");
     let exponent = exponent_of(&scientific);
@@ -252,11 +259,8 @@ fn parse_directive(rest: &mut &[u8], arguments: &mut Arguments<'_>) -> Result<Di
     }
     if eat(rest, b'.') {
         arguments.reorder(rest)?;
-        directive.precision = if eat(rest, b'*') {
-            usize::try_from(arguments.star()?).ok()
-        } else {
-            Some(digits(rest)?.unwrap_or(0))
-        };
+        directive.precision =
+            if eat(rest, b'*') { usize::try_from(arguments.star()?).ok() } else { Some(digits(rest)?.unwrap_or(0)) };
     }
     arguments.reorder(rest)?;
     let (verb, length) = runes(rest).next().ok_or(Reason::ExecutionFailed)?;
@@ -430,7 +434,8 @@ fn general(f: f64, precision: usize, e: u8) -> String {
     if exponent < -4 || exponent >= limit {
         go_exponent(&format!("{}e{exponent}", trim(mantissa)), e)
     } else {
-        let decimals = usize::try_from((i32::try_from(precision).unwrap_or(i32::MAX) - 1 - exponent).max(0)).unwrap_or(0);
+        let decimals =
+            usize::try_from((i32::try_from(precision).unwrap_or(i32::MAX) - 1 - exponent).max(0)).unwrap_or(0);
         trim(&format!("{f:.decimals$}"))
     }
 }

@@ -305,7 +305,9 @@ impl<'s> Lexer<'s> {
 
     fn at_terminator(&self) -> bool {
         let rest = self.rest();
-        rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n', '.', ',', '|', ':', '(', ')']) || rest.starts_with("}}")
+        rest.is_empty()
+            || rest.starts_with([' ', '\t', '\r', '\n', '.', ',', '|', ':', '(', ')'])
+            || rest.starts_with("}}")
     }
 
     fn name_keyword(&mut self) {
@@ -710,7 +712,9 @@ impl Parser<'_> {
         }
         match &mut operand.kind {
             OperandKind::Field(chain) | OperandKind::Variable(_, chain) => chain.append(&mut fields),
-            OperandKind::Constant(_) | OperandKind::Overflow | OperandKind::Nil | OperandKind::Dot => return mistake(at),
+            OperandKind::Constant(_) | OperandKind::Overflow | OperandKind::Nil | OperandKind::Dot => {
+                return mistake(at);
+            }
             _ => {
                 let at = operand.at;
                 operand = Operand { at, kind: OperandKind::Chain(Box::new(operand), fields) };

@@ -120,7 +120,7 @@ fn matches<'a>(call: &mut Call<'a>, most: usize) -> Result<(&'a [u8], Vec<std::o
     let mut found = Vec::new();
     for one in regex.find_iter(text).take(most) {
         // The next search may look at all the rest again.
-        call.meter.spend((text.len() - one.start()) / 8)?;
+        call.meter.spend((text.len() - one.start()) / 4)?;
         call.meter.steps(1)?;
         found.push(one.range());
     }
@@ -171,7 +171,7 @@ pub(super) fn replace_all(call: &mut Call<'_>, literal: bool) -> Outcome {
     let mut from = 0;
     for one in regex.captures_iter(text) {
         let Some(whole) = one.get(0) else { break };
-        call.meter.spend((text.len() - whole.start()) / 8 + replacement.len())?;
+        call.meter.spend((text.len() - whole.start()) / 4 + replacement.len())?;
         call.meter.steps(1 + one.len())?;
         out.push(&text[from..whole.start()], call.meter)?;
         if literal {

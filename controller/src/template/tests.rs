@@ -42,7 +42,12 @@ fn values_are_bytes_and_stay_so() {
 fn work_is_bounded_however_it_is_asked_for() {
     let doubling = "{{ define \"a0\" }}{{ end }}".to_owned()
         + &(1..80)
-            .map(|i| format!("{{{{ define \"a{i}\" }}}}{{{{ template \"a{0}\" }}}}{{{{ template \"a{0}\" }}}}{{{{ end }}}}", i - 1))
+            .map(|i| {
+                format!(
+                    "{{{{ define \"a{i}\" }}}}{{{{ template \"a{0}\" }}}}{{{{ template \"a{0}\" }}}}{{{{ end }}}}",
+                    i - 1
+                )
+            })
             .collect::<String>()
         + "{{ template \"a79\" }}";
     for source in [
@@ -147,7 +152,10 @@ fn no_source_panics() {
         "{{ with $x := dict \"a\" (list 1 2.5 'c' nil true) }}{{ $x.a | toJson | b64enc | trunc -3 }}{{ else }}{{/* c */}}{{ end }}",
         "{{ regexReplaceAll \"[^\\\\w&&[:alpha:]]+(a|b)?\" .p \"${1}x\" | urlquery }}{{ urlParse \"a://b:c@[::1]:1/%41?d#e\" }}",
     ];
-    let alphabet = ["{{", "}}", "-", " ", "(", ")", "\"", "`", "'", "\\", "$", ".", "|", ":=", "=", ",", "é", "0", "1e9", "end", "else", "if", "\n", "%", "[", "]", "\u{0}"];
+    let alphabet = [
+        "{{", "}}", "-", " ", "(", ")", "\"", "`", "'", "\\", "$", ".", "|", ":=", "=", ",", "é", "0", "1e9", "end",
+        "else", "if", "\n", "%", "[", "]", "\u{0}",
+    ];
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut next = |bound: usize| {
         state ^= state << 13;

@@ -74,9 +74,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
     // Values never change, so one is as good as its copy.
     function("deepCopy", 1, 1, |call| Ok(call.argument(0)?.clone())),
     function("mustDeepCopy", 1, 1, |call| Ok(call.argument(0)?.clone())),
-    function("deepEqual", 2, 2, |call| {
-        Ok(Value::Bool(call.argument(0)?.equals(call.argument(1)?, call.meter)?))
-    }),
+    function("deepEqual", 2, 2, |call| Ok(Value::Bool(call.argument(0)?.equals(call.argument(1)?, call.meter)?))),
 ];
 
 /// A dict of entries that were just made.

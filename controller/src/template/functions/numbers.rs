@@ -47,7 +47,6 @@ fn binary(call: &mut Call<'_>, of: fn(i64, i64) -> Option<i64>) -> Outcome {
 }
 
 /// Anything as a whole number; what is none is 0.
-#[expect(clippy::cast_possible_truncation, reason = "towards zero, saturating: what the conversion is for")]
 fn to_int(value: &Value) -> i64 {
     match value {
         Value::Int(n) => *n,
@@ -83,7 +82,6 @@ fn parse_int(text: &str) -> Option<i64> {
     i64::try_from(if negative { -magnitude } else { magnitude }).ok()
 }
 
-#[expect(clippy::cast_precision_loss, reason = "what the conversion is for")]
 fn to_float(value: &Value) -> f64 {
     match value {
         Value::Int(n) => *n as f64,

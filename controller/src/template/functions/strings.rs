@@ -30,9 +30,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
     function("untitle", 1, 1, |call| {
         mapped(call, |c, before| Some(if before.is_none_or(is_space) { lower(c) } else { c }))
     }),
-    function("swapcase", 1, 1, |call| {
-        mapped(call, |c, _| Some(if c.is_uppercase() { lower(c) } else { upper(c) }))
-    }),
+    function("swapcase", 1, 1, |call| mapped(call, |c, _| Some(if c.is_uppercase() { lower(c) } else { upper(c) }))),
     function("repeat", 2, 2, repeat),
     function("substr", 3, 3, substr),
     function("trunc", 2, 2, trunc),
@@ -278,11 +276,7 @@ fn strings(call: &mut Call<'_>, index: usize) -> Result<Vec<Value>, Reason> {
         Value::Nil => &[],
         value => std::slice::from_ref(value),
     };
-    items
-        .iter()
-        .filter(|item| !matches!(item, Value::Nil))
-        .map(|item| Ok(Value::Text(call.strval(item)?)))
-        .collect()
+    items.iter().filter(|item| !matches!(item, Value::Nil)).map(|item| Ok(Value::Text(call.strval(item)?))).collect()
 }
 
 fn join(call: &mut Call<'_>) -> Outcome {

@@ -99,8 +99,13 @@ fn scheme(text: &str) -> Option<(&str, &str)> {
 }
 
 fn checked_host(host: &str) -> Option<Vec<u8>> {
-    let port = if host.starts_with('[') { &host[host.rfind(']')? + 1..] } else { &host[host.rfind(':').unwrap_or(host.len())..] };
-    let is_port = port.is_empty() || port.strip_prefix(':').is_some_and(|port| port.bytes().all(|b| b.is_ascii_digit()));
+    let port = if host.starts_with('[') {
+        &host[host.rfind(']')? + 1..]
+    } else {
+        &host[host.rfind(':').unwrap_or(host.len())..]
+    };
+    let is_port =
+        port.is_empty() || port.strip_prefix(':').is_some_and(|port| port.bytes().all(|b| b.is_ascii_digit()));
     let is_clean = |b: u8| !b.is_ascii() || b.is_ascii_alphanumeric() || b"-_.~!$&'()*+,;=:[]<>\"%".contains(&b);
     if !is_port || !host.bytes().all(is_clean) {
         return None;
