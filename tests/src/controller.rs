@@ -37,7 +37,9 @@ impl Controller {
         let mut run = command(binaries::seal_controller()?);
         run.arg("--kubeconfig").arg(kubeconfig);
         run.args(["--namespace", NAMESPACE, "--listen", &address.to_string()]);
-        run.args(["--log-level", "trace", "--log-format", "json"]).args(further);
+        run.args(["--log-format", "json"]).args(further);
+        // A flag among `further` beats the variable.
+        run.env("SEALWRIGHT_LOG_LEVEL", "trace").env("SEALWRIGHT_REPLICA", name);
         let process = Mutex::new(guard.spawn(name, &mut run)?);
         Ok(Self { name: name.to_owned(), process, address })
     }

@@ -1,7 +1,7 @@
-//! A person's side: a folder with a Git repository in it, and the built `seal`.
+//! A person's side: a home folder, a Git repository in it, and the built `seal`.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
@@ -10,10 +10,10 @@ use tempfile::TempDir;
 use crate::binaries;
 use crate::process::command;
 
-/// A working folder.
+/// A home folder; commands run in the repository in it, and what must not be committed lies beside that.
 #[derive(Debug)]
 pub struct Laptop {
-    folder: TempDir,
+    home: TempDir,
     kubeconfig: PathBuf,
 }
 
@@ -29,22 +29,23 @@ pub struct Said {
 }
 
 impl Laptop {
-    /// A new folder with an empty Git repository; `seal` is to speak with the cluster of this kubeconfig.
+    /// A new home with an empty Git repository; `seal` is to speak with the cluster of this kubeconfig.
     pub fn new(kubeconfig: PathBuf) -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("laptop-").tempdir().context("make a folder")?;
-        let laptop = Self { folder, kubeconfig };
+        let home = tempfile::Builder::new().prefix("laptop-").tempdir().context("make a home")?;
+        let laptop = Self { home, kubeconfig };
+        std::fs::create_dir(laptop.folder()).context("make a folder for the repository")?;
         laptop.git(&["init", "--quiet", "--initial-branch=main"])?;
         laptop.git(&["config", "user.name", "Somebody"])?;
         laptop.git(&["config", "user.email", "somebody@example.com"])?;
         Ok(laptop)
     }
 
-    /// The folder.
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
+    /// The repository's folder.
+    pub fn folder(&self) -> PathBuf {
+        self.home.path().join("repository")
     }
 
-    /// The path of a file in the folder.
+    /// The path of a file, seen from the repository.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder().join(name)
     }
@@ -100,8 +101,7 @@ impl Laptop {
     }
 
     fn run(&self, mut command: Command, stdin: &[u8]) -> Result<Said> {
-        let folder = self.folder();
-        command.current_dir(folder).env("HOME", folder).env("XDG_CONFIG_HOME", folder.join(".config"));
+        command.current_dir(self.folder()).env("HOME", self.home.path()).env_remove("XDG_CONFIG_HOME");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("start {:?}", command.get_program()))?;
         let mut pipe = child.stdin.take().context("stdin is piped above")?;

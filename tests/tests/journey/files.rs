@@ -119,7 +119,7 @@ fn one_file_serves_two_namespaces_and_no_third() {
         let (stage, _) = Stage::shared(space.clone()).await?;
         let second = seal_tests::Space::make(space.plane.clone()).await?;
         let third = seal_tests::Space::make(space.plane.clone()).await?;
-        let manifest = secret_manifest(&space.name, "db", &[("password", "shared")])?;
+        let manifest = "{apiVersion: v1, kind: Secret, metadata: {name: db}, stringData: {password: shared}}";
         let both = format!("{},{}", space.name, second.name);
         stage.laptop.seal_with(&["-w", "db.yaml", "-n", &both], manifest)?;
         for place in [&space, &second, &third] {

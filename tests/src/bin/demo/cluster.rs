@@ -78,8 +78,8 @@ impl Cluster {
         narrator
             .command("seal-controller --recovery recovery=age1pq1...     # as its ServiceAccount, with no more rights");
         let begin = Instant::now();
-        let member = format!("recovery={}", recovery.trim());
-        let controller = Controller::spawn_with(&self.guard, CONTROLLER, &account, &["--recovery", &member])?;
+        let flags = ["--keyring-recovery", recovery.trim()];
+        let controller = Controller::spawn_with(&self.guard, CONTROLLER, &account, &flags)?;
         controller.ready().await?;
         narrator.seen("the controller is ready: it has made its identity and the first key ring", begin);
         self.controller = Some(controller);

@@ -19,8 +19,8 @@ pub(crate) struct Operator {
 impl Operator {
     pub(crate) fn new(laptop: &Laptop, client: Client) -> Result<Self> {
         let clone = Laptop::new("/dev/null".into())?;
-        let origin = laptop.folder().to_str().context("the repository's path is no text")?;
-        clone.git(&["remote", "add", "origin", origin])?;
+        let origin = laptop.folder();
+        clone.git(&["remote", "add", "origin", origin.to_str().context("the repository's path is no text")?])?;
         Ok(Self { clone, client })
     }
 

@@ -8,7 +8,7 @@ use kube::Client;
 use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use seal_crds::SealedSecret;
 use seal_crds::condition::{READY, find};
-use seal_tests::stage::text_of;
+use seal_tests::stage::{RECOVERY, text_of};
 use seal_tests::{Laptop, binaries, wait};
 use serde_json::json;
 
@@ -34,10 +34,9 @@ struct Scene<'a> {
 /// Tells it from the first key to the recovery without a cluster.
 pub(crate) async fn tell(cluster: &mut Cluster, narrator: &mut Narrator) -> Result<Ending> {
     let laptop = Laptop::new(cluster.kubeconfig().to_owned())?;
-    laptop.write(".gitignore", "recovery.txt\nsecret.yaml\n")?;
     narrator.step("A recovery identity, which stays offline");
-    narrator.command("seal keygen -w recovery.txt > recovery.pub");
-    let recovery = laptop.seal(&["keygen", "-w", "recovery.txt"])?;
+    narrator.command("seal keygen -w ../recovery.txt > recovery.pub");
+    let recovery = laptop.seal(&["keygen", "-w", RECOVERY])?;
     laptop.write("recovery.pub", &recovery)?;
     narrator.shows(&recovery);
 
@@ -72,10 +71,10 @@ impl Scene<'_> {
             "apiVersion: v1\nkind: Secret\nmetadata:\n  name: db\n  namespace: {SHOP}\nstringData:\n  user: app\n  \
              password: correct horse battery staple\n"
         );
-        self.laptop.write("secret.yaml", &secret)?;
-        self.narrator.command("cat secret.yaml");
+        self.laptop.write("../secret.yaml", &secret)?;
+        self.narrator.command("cat ../secret.yaml     # as `kubectl create secret --dry-run=client -o yaml` prints it");
         self.narrator.shows(&secret);
-        self.seal_shown(&["secret.yaml", "-w", "db.yaml"])?;
+        self.seal_shown(&["../secret.yaml", "-w", "db.yaml"])?;
         self.narrator.command("cat db.yaml");
         self.narrator.shows(&self.laptop.read("db.yaml")?);
         Ok(())
@@ -170,9 +169,9 @@ impl Scene<'_> {
 
     fn recover(&mut self) -> Result<()> {
         self.narrator.step("The cluster is lost; the repository and the recovery identity are not");
-        self.narrator.command("seal open db.yaml -i recovery.txt");
-        let opened = self.laptop.seal(&["open", "db.yaml", "-i", "recovery.txt"])?;
-        ensure!(opened.contains("tr0ub4dor") || opened.contains("data:"), "`seal open` printed no Secret");
+        self.narrator.command(format!("seal open db.yaml -i {RECOVERY} --key password"));
+        let opened = self.laptop.seal(&["open", "db.yaml", "-i", RECOVERY, "--key", "password"])?;
+        ensure!(opened == "tr0ub4dor", "`seal open` printed another value");
         self.narrator.shows(&opened);
         Ok(())
     }
@@ -269,7 +268,7 @@ pub(crate) fn what_next(ending: &Ending, keep: bool, narrator: &mut Narrator) {
         return;
     }
     narrator.step("It is left running, until Ctrl-C");
-    let folder = narrator.path(ending.laptop.folder());
+    let folder = narrator.path(&ending.laptop.folder());
     narrator.say("In another terminal:");
     narrator.command(format!("export KUBECONFIG={}", narrator.path(&ending.kubeconfig)));
     if let Ok(seal) = binaries::seal() {
