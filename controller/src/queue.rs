@@ -216,9 +216,16 @@ impl<K: Clone + Eq + Ord + Hash> Queue<K> {
 
     /// How many keys are due in a lane and not running, and for how long the oldest has been.
     pub fn backlog(&self, lane: Lane, now: Instant) -> (usize, Duration) {
-        let due = self.waiting[lane as usize].iter().take_while(|(due, _, _)| *due <= now);
+        let waiting = &self.waiting[lane as usize];
+        let is_due = |ticket: &Ticket<K>| ticket.0 <= now;
+        // A backlog is mostly due as a whole, and is asked about often.
+        let due = if waiting.last().is_some_and(is_due) {
+            waiting.len()
+        } else {
+            waiting.iter().take_while(|ticket| is_due(ticket)).count()
+        };
         let oldest = self.first_due(lane).map_or(Duration::ZERO, |due| now.saturating_duration_since(due));
-        (due.count(), oldest)
+        (due, oldest)
     }
 
     /// How many keys are running.
