@@ -5,7 +5,11 @@
 
 use std::{future::Future, path::Path, time::Duration};
 
-use http::{Method, Request, StatusCode, Uri, header::CONTENT_TYPE};
+use http::{
+    Request, StatusCode, Uri,
+    header::{CONTENT_TYPE, RETRY_AFTER},
+};
+use http_body_util::{BodyExt as _, Limited};
 use kube::{
     Api, Client, Config,
     api::ListParams,
@@ -13,6 +17,7 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 use seal_crds::{KeyRing, SealedSecret};
+use serde::Deserialize;
 use tokio::runtime::Runtime;
 
 use crate::error::{Error, Result, did_you_mean};
@@ -29,6 +34,17 @@ const MAX_ANSWER: usize = 64 * 1024;
 pub(crate) enum Verdict {
     Yes,
     No,
+}
+
+/// What the controller says, or the API server in its place.
+#[derive(Default, Deserialize)]
+struct Answer {
+    /// Whether the object opens: the controller's answer, and nobody else's.
+    ok: Option<bool>,
+    /// Why the controller gives none.
+    error: Option<String>,
+    /// Why the API server does not reach the controller.
+    message: Option<String>,
 }
 
 /// A connection to an API server, or to a controller itself.
@@ -107,33 +123,34 @@ impl Cluster {
 
     fn verify(&self, path: &str, object: &SealedSecret) -> Result<Verdict> {
         let body = serde_json::to_vec(object).map_err(|_| Error::bug("a SealedSecret is no JSON"))?;
-        let request = Request::builder()
-            .method(Method::POST)
-            .uri(path)
-            .header(CONTENT_TYPE, "application/json")
-            .body(Body::from(body))
-            .map_err(|cause| Error::request("the controller cannot be asked").because(cause))?;
-        let unanswered = || Error::request(format!("the controller at {} gave no answer", self.address));
-        let (status, answer) = self
-            .within_deadline(async {
-                let response = self.client.send(request).await?;
-                let status = response.status();
-                let answer = http_body_util::Limited::new(response.into_body(), MAX_ANSWER);
-                Ok((status, http_body_util::BodyExt::collect(answer).await.map(|answer| answer.to_bytes())))
-            })?
-            .map_err(|cause| unanswered().because(Wording(cause)))?;
-        match status {
-            StatusCode::OK => Ok(Verdict::Yes),
-            // The API server's own errors are Status objects; the controller's answers are not.
-            StatusCode::CONFLICT => Ok(Verdict::No),
-            StatusCode::TOO_MANY_REQUESTS => Err(unanswered().hint("it is asked too often; try again in a moment")),
-            status => {
+        let (status, answer) = self.within_deadline(self.asked_until_answered(path, body))?.map_err(|cause| {
+            Error::request(format!("the controller at {} gave no answer", self.address)).because(Wording(cause))
+        })?;
+        let answer: Answer = serde_json::from_slice(&answer).unwrap_or_default();
+        match (status, answer.ok) {
+            (StatusCode::OK, Some(true)) => Ok(Verdict::Yes),
+            (_, Some(false)) => Ok(Verdict::No),
+            _ => {
                 let error = Error::request(format!("the controller at {} answered {status}", self.address));
-                let answer = answer.unwrap_or_default();
-                Err(match serde_json::from_slice::<kube::core::Status>(&answer) {
-                    Ok(status) if !status.message.is_empty() => error.because(Text(status.message)),
-                    _ => error,
-                })
+                Err(answer.error.or(answer.message).into_iter().fold(error, |error, why| error.because(Text(why))))
+            }
+        }
+    }
+
+    /// Asks, and asks again when the controller says that it is too busy and for how long.
+    async fn asked_until_answered(&self, path: &str, body: Vec<u8>) -> kube::Result<(StatusCode, Vec<u8>)> {
+        loop {
+            let request = Request::post(path).header(CONTENT_TYPE, "application/json").body(Body::from(body.clone()));
+            let response = self.client.send(request.map_err(kube::Error::HttpError)?).await?;
+            let pause = response.headers().get(RETRY_AFTER).and_then(|after| after.to_str().ok()?.parse().ok());
+            match (response.status(), pause) {
+                (StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE, Some(seconds)) => {
+                    tokio::time::sleep(Duration::from_secs(seconds)).await;
+                }
+                (status, _) => {
+                    let answer = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+                    return Ok((status, answer.map(|answer| answer.to_bytes().to_vec()).unwrap_or_default()));
+                }
             }
         }
     }

@@ -74,6 +74,27 @@ fn an_identity_behind_a_passphrase_opens_after_asking_for_it() {
     folder.seal(&["ring", "new", "x", "--member", "me=me.txt"]).fails(1, "encrypted file").hints("age1pq1");
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn on_a_terminal_a_change_is_shown_and_asked_about() {
+    let folder = Folder::new();
+    folder.ring("prod", &["eu"]);
+    folder.keygen("us");
+    let before = folder.read(".seal/keyrings/prod.yaml");
+    let add = |answer: &str| {
+        let line = format!("{} ring add prod --member us=us.pub -i eu.txt", env!("CARGO_BIN_EXE_seal"));
+        run(folder.command("script").args(["-qec", &line, "/dev/null"]), answer.as_bytes())
+    };
+    let refused = add("n\n");
+    assert_eq!(refused.code, 1);
+    for text in ["+ member us ", "Add them? [y/N]", "not confirmed; nothing was changed"] {
+        assert!(refused.stdout().contains(text), "{text}: {}", refused.stdout());
+    }
+    assert_eq!(folder.read(".seal/keyrings/prod.yaml"), before);
+    assert_eq!(add("y\n").code, 0);
+    assert_ne!(folder.read(".seal/keyrings/prod.yaml"), before);
+}
+
 #[test]
 fn a_ring_is_one_manifest_to_commit_and_apply() {
     let folder = Folder::new();
@@ -109,6 +130,8 @@ fn a_ring_with_one_member_is_called_unrecoverable() {
 
     let piped = folder.seal_with_stdin(&["ring", "new", "test", "--member", "eu=-"], recipient.as_bytes());
     piped.succeeds();
+    let status = folder.seal(&["ring", "status"]).succeeds();
+    assert!(status.stderr.contains("`eu` is the only member"), "{}", status.stderr);
     assert!(folder.file(".seal/keyrings/test.yaml").exists());
 }
 
@@ -188,7 +211,7 @@ fn rotation_appends_and_status_tells_what_is_still_needed() {
     fs::create_dir(folder.file(".git")).unwrap();
 
     let run = folder.seal(&["ring", "rotate", "prod", "-i", "recovery.txt"]).succeeds();
-    assert!(run.stderr.contains("kubectl apply -f .seal/keyrings/prod.yaml"));
+    assert!(run.stderr.contains("kubectl apply --server-side -f .seal/keyrings/prod.yaml"));
     let status = status();
     let keys = status[0]["keys"].as_array().unwrap();
     assert_eq!(keys.len(), 2);

@@ -12,28 +12,39 @@ use std::{
 
 use self::support::{Folder, Run};
 
-/// Answers one request, and gives what was asked.
-fn answering(status: &str, body: &str) -> (String, JoinHandle<(String, serde_json::Value)>) {
+const YES: &str = r#"{"ok":true}"#;
+
+/// Answers one request with each of these, and gives what was asked last.
+fn answering(answers: &[(&str, &str)]) -> (String, JoinHandle<(String, serde_json::Value)>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let answer = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
+    let answer = |(status, body): &(&str, &str)| {
+        let length = body.len();
+        format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nretry-after: 0\r\nconnection: close\r\n\r\n{body}")
+    };
+    let answers: Vec<_> = answers.iter().map(answer).collect();
     let asked = std::thread::spawn(move || {
-        let mut stream = BufReader::new(listener.accept().unwrap().0);
-        let (mut first, mut line, mut length) = (String::new(), String::new(), 0);
-        stream.read_line(&mut first).unwrap();
-        while stream.read_line(&mut line).unwrap() > 2 {
-            let (name, value) = line.split_once(':').unwrap();
-            if name.eq_ignore_ascii_case("content-length") {
-                length = value.trim().parse().unwrap();
-            }
-            line.clear();
-        }
-        let mut body = vec![0; length];
-        stream.read_exact(&mut body).unwrap();
-        stream.get_mut().write_all(answer.as_bytes()).unwrap();
-        (first.trim().to_owned(), serde_json::from_slice(&body).unwrap())
+        let asked: Vec<_> = answers.iter().map(|answer| asked_once(&listener, answer)).collect();
+        asked.into_iter().next_back().unwrap()
     });
     (url, asked)
+}
+
+fn asked_once(listener: &TcpListener, answer: &str) -> (String, serde_json::Value) {
+    let mut stream = BufReader::new(listener.accept().unwrap().0);
+    let (mut first, mut line, mut length) = (String::new(), String::new(), 0);
+    stream.read_line(&mut first).unwrap();
+    while stream.read_line(&mut line).unwrap() > 2 {
+        let (name, value) = line.split_once(':').unwrap();
+        if name.eq_ignore_ascii_case("content-length") {
+            length = value.trim().parse().unwrap();
+        }
+        line.clear();
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).unwrap();
+    stream.get_mut().write_all(answer.as_bytes()).unwrap();
+    (first.trim().to_owned(), serde_json::from_slice(&body).unwrap())
 }
 
 fn sealed() -> Folder {
@@ -52,7 +63,7 @@ fn verify(folder: &Folder, url: &str) -> Run {
 #[test]
 fn the_whole_object_and_its_place_are_asked_about() {
     let folder = sealed();
-    let (url, asked) = answering("200 OK", "");
+    let (url, asked) = answering(&[("200 OK", YES)]);
     assert_eq!(verify(&folder, &url).succeeds().stdout(), "yes  sealed.yaml: shop/db\n");
     let (request, body) = asked.join().unwrap();
     assert_eq!(request, "POST /v1/verify HTTP/1.1");
@@ -64,25 +75,34 @@ fn the_whole_object_and_its_place_are_asked_about() {
 #[test]
 fn no_is_no_and_everything_else_is_no_answer() {
     let folder = sealed();
-    let (url, asked) = answering("409 Conflict", "");
+    let (url, asked) = answering(&[("422 Unprocessable Entity", r#"{"ok":false}"#)]);
     let run = verify(&folder, &url);
     assert_eq!((run.code, run.stdout()), (1, "no   sealed.yaml: shop/db\n"));
     assert!(run.stderr.contains("1 of 1 SealedSecrets would not open"), "{}", run.stderr);
     asked.join().unwrap();
 
     for (status, body, message) in [
-        ("429 Too Many Requests", "", "gave no answer"),
+        ("400 Bad Request", r#"{"error":"the body is odd"}"#, "answered 400 Bad Request: the body is odd"),
         ("500 Internal Server Error", "", "answered 500"),
+        ("200 OK", "<html>a login page</html>", "answered 200 OK"),
         (
-            "503 Service Unavailable",
-            r#"{"kind":"Status","apiVersion":"v1","status":"Failure","message":"no endpoints available","code":503}"#,
-            "answered 503 Service Unavailable: no endpoints available",
+            "404 Not Found",
+            r#"{"kind":"Status","apiVersion":"v1","status":"Failure","message":"no such service","code":404}"#,
+            "answered 404 Not Found: no such service",
         ),
     ] {
-        let (url, asked) = answering(status, body);
+        let (url, asked) = answering(&[(status, body)]);
         verify(&folder, &url).fails(1, message);
         asked.join().unwrap();
     }
+}
+
+#[test]
+fn a_busy_controller_is_asked_again_when_it_says() {
+    let folder = sealed();
+    let (url, asked) = answering(&[("429 Too Many Requests", ""), ("503 Service Unavailable", ""), ("200 OK", YES)]);
+    verify(&folder, &url).succeeds();
+    asked.join().unwrap();
 }
 
 #[test]

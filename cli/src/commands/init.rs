@@ -5,7 +5,7 @@ use std::path::Path;
 use seal_crds::KeyRing;
 use seal_envelope::Ring;
 
-use super::ring::{make_folder_of, root, yaml};
+use super::ring::{make_folder_of, root, warn_if_unrecoverable, yaml};
 use crate::{
     args::cluster::InitArgs,
     cluster::Cluster,
@@ -138,13 +138,7 @@ fn show(ring: &Ring) {
         output::say(&format!("  + key {}", key.key_id()));
     }
     output::say("compare these ids with what the cluster's administrator sees: `seal ring status`");
-    if ring.members().len() == 1 {
-        output::warn(&format!(
-            "`{}` is the only member: if its key is lost, nothing sealed to this ring opens again",
-            ring.members()[0].name
-        ));
-        output::hint("have somebody who can open the ring add an identity that is kept offline: `seal ring add`");
-    }
+    warn_if_unrecoverable(ring.members());
 }
 
 /// Shows old and new ids; tells whether the keys are the pinned ones, with perhaps more behind them.

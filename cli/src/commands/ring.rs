@@ -60,13 +60,7 @@ fn new(args: NewArgs) -> Result<()> {
     if !to_stdout {
         say_what_next(&path);
     }
-    if members.len() == 1 {
-        output::warn(&format!(
-            "`{}` is the only member: if its key is lost, nothing sealed to this ring opens again",
-            members[0].name
-        ));
-        output::hint("add an identity that is kept offline: `seal keygen -w recovery.txt`, `seal ring add`");
-    }
+    warn_if_unrecoverable(&members);
     Ok(())
 }
 
@@ -190,6 +184,7 @@ fn status(args: StatusArgs) -> Result<()> {
         Listing::Text => output::data(status_text(&statuses).as_bytes())?,
         Listing::Json => output::data(&json(&statuses)?)?,
     }
+    rings.iter().for_each(|ring| warn_if_unrecoverable(ring.ring.members()));
     unproven.map_or(Ok(()), Err)
 }
 
@@ -302,6 +297,17 @@ fn write(file: &RingFile, manifest: &KeyRing) -> Result<()> {
     files::replace(&file.path, Some(&before), rings::rewritten(&text, manifest)?.as_bytes())
 }
 
+/// A ring with one member dies with that member's key.
+pub(super) fn warn_if_unrecoverable(members: &[Member]) {
+    if let [only] = members {
+        output::warn(&format!(
+            "`{}` is the only member: if its key is lost, nothing sealed to this ring opens again",
+            only.name
+        ));
+        output::hint("add an identity that is kept offline: `seal keygen -w recovery.txt`, `seal ring add`");
+    }
+}
+
 fn show_members(sign: char, members: &[Member]) {
     for member in members {
         output::say(&format!("  {sign} member {} {}", member.name, member.recipient.key_id()));
@@ -315,7 +321,7 @@ fn say_new_key(manifest: &KeyRing) {
 }
 
 fn say_what_next(path: &Path) {
-    output::say(&format!("next: commit {0}, and apply it: kubectl apply -f {0}", output::near(path)));
+    output::say(&format!("next: commit {0}, and apply it: kubectl apply --server-side -f {0}", output::near(path)));
 }
 
 /// What a removed member still knows: every value that is sealed to the keys that the ring had.
