@@ -33,6 +33,16 @@ pub(crate) fn read_if_exists(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>> 
     Ok(Some(bytes))
 }
 
+/// Reads what a file to be written holds now; nothing for a pipe or a device, which hold nothing to be kept.
+pub(crate) fn read_old(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>> {
+    if is_stream(path) { Ok(None) } else { read_if_exists(path) }
+}
+
+/// Whether there is something at `path` that takes bytes and is no file: a pipe, a terminal, `/dev/full`.
+fn is_stream(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir())
+}
+
 /// Reads stdin to its end, verbatim.
 pub(crate) fn read_stdin() -> Result<Zeroizing<Vec<u8>>> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(64 * 1024));
@@ -61,12 +71,12 @@ pub(crate) fn already_exists(path: &Path) -> Error {
 /// A symlink stays one: the file it leads to is replaced. The mode stays. Refuses if the file is no longer as it was
 /// read. What is no regular file (a pipe, a terminal) is written to as it is.
 pub(crate) fn replace(path: &Path, before: Option<&[u8]>, bytes: &[u8]) -> Result<()> {
+    if is_stream(path) {
+        return write_through(path, bytes);
+    }
     let Some(before) = before else { return create(path, bytes) };
     let target = path.canonicalize().map_err(|cause| cannot_write(path, cause))?;
     let metadata = fs::metadata(&target).map_err(|cause| cannot_write(path, cause))?;
-    if !metadata.is_file() {
-        return write_through(path, bytes);
-    }
     if is_read_only(&metadata.permissions()) {
         return Err(Error::request(format!("cannot write {}: it is read-only", path.display()))
             .hint("make it writable, or pass -w with another file"));

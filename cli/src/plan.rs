@@ -108,13 +108,12 @@ pub(crate) fn merged(sealed: &Sealed, names: Names<'_>, wish: &Wish, rule: Optio
         return Err(Error::request("the SealedSecret has no `spec.sealedFor`")
             .hint("add it, such as `sealedFor: {name: db, namespaces: [shop]}`"));
     };
-    let asks = wish.scope.is_some()
-        || !wish.namespaces.is_empty()
-        || rule.is_some_and(|rule| rule.scope.is_some() || !rule.namespaces.is_empty());
+    let says_namespaces = !wish.namespaces.is_empty() || rule.is_some_and(|rule| !rule.namespaces.is_empty());
+    let asks = says_namespaces || wish.scope.is_some() || rule.is_some_and(|rule| rule.scope.is_some());
     if asks {
         let names = Names {
             name: names.name.or(sealed_for.name()).or(sealed.name.as_deref()),
-            namespace: names.namespace.or(sealed.namespace.as_deref()),
+            namespace: names.namespace.or(sealed.namespace.as_deref().filter(|_| !says_namespaces)),
         };
         let scope = wish.scope.or(rule.and_then(|rule| rule.scope)).unwrap_or_else(|| scope_of(sealed_for));
         let asked = target(names, &Wish { scope: Some(scope), ..wish.clone() }, rule)?.sealed_for;

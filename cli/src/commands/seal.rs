@@ -191,15 +191,14 @@ fn to_file(request: &Request, sources: &[Source], path: &Path, prune: bool) -> R
     }
     let config = Config::find(Some(path))?;
     let mut sealer = Sealer::new(request, &config, Some(path))?;
-    let before = files::read_if_exists(path)?;
+    let before = files::read_old(path)?;
     let existing = match &before {
         Some(bytes) => Some(Stream::parse(bytes).map_err(|error| error.within(path.display()))?),
         None => None,
     };
     let after = match existing.filter(|stream| !stream.is_empty()) {
         Some(stream) => {
-            let text =
-                merged_text(&stream, sources, prune, &mut sealer).map_err(|error| error.within(path.display()))?;
+            let text = merged_text(&stream, sources, path, prune, &mut sealer)?;
             stream.text.encode_like(&text)
         }
         None => new_text(sources, request.format, &mut sealer)?.as_bytes().to_vec(),
@@ -432,17 +431,24 @@ fn joined(texts: Vec<String>) -> String {
 // --- Merging ---
 
 /// The existing text with the Secrets of the input sealed into it.
-fn merged_text(existing: &Stream, sources: &[Source], prune: bool, sealer: &mut Sealer<'_>) -> Result<String> {
+fn merged_text(
+    existing: &Stream,
+    sources: &[Source],
+    path: &Path,
+    prune: bool,
+    sealer: &mut Sealer<'_>,
+) -> Result<String> {
     let mut text = existing.text.as_str().to_owned();
     for source in sources {
         for document in &source.stream.documents {
             let secrets = read::secrets(document).map_err(|error| error.within(source.shown()))?;
             if secrets.is_empty() && document.root.is_some() {
-                text = with_foreign(&text, source, document)?;
+                text = with_foreign(&text, source, document).map_err(|error| error.within(path.display()))?;
             }
             for (_, secret) in secrets {
                 let place = format!("{}, line {}", source.shown(), secret.line);
-                text = with_secret(&text, secret, &place, prune, sealer)?;
+                text = with_secret(&text, secret, &place, prune, sealer)
+                    .map_err(|error| error.within(format_args!("cannot seal into {}", path.display())))?;
             }
         }
     }

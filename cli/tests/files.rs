@@ -1,0 +1,129 @@
+//! Files that cannot be written, and pipes that close: a clear error, and the old file as it was.
+
+#![cfg(unix)]
+
+mod support;
+
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt as _, symlink},
+    process::Stdio,
+};
+
+use self::support::{Folder, run};
+
+const SECRET: &str =
+    "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {password: hunter2-marker}\n";
+
+fn folder() -> Folder {
+    let folder = Folder::new();
+    folder.ring("prod", &["recovery"]);
+    folder.seal_with_stdin(&["-w", "sealed.yaml"], SECRET.as_bytes()).succeeds();
+    folder
+}
+
+/// What lies in the folder itself.
+fn names(folder: &Folder) -> Vec<String> {
+    let mut names: Vec<_> =
+        fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_full_disk_leaves_the_old_file() {
+    let folder = folder();
+    let (before, names_before) = (folder.read("sealed.yaml"), names(&folder));
+    // The kernel refuses to write more than one block, as a full disk would; the signal that comes with it is off.
+    let script = format!("trap '' XFSZ; ulimit -f 1; exec {} -w sealed.yaml", env!("CARGO_BIN_EXE_seal"));
+    let run = run(folder.command("sh").args(["-c", &script]), SECRET.as_bytes());
+    run.fails(1, "cannot write sealed.yaml").hints("nothing was changed");
+    assert_eq!((folder.read("sealed.yaml"), names(&folder)), (before, names_before), "no temporary file is left");
+    let run = folder.seal_with_stdin(&["-w", "/dev/full"], SECRET.as_bytes());
+    run.fails(1, "cannot write /dev/full");
+}
+
+#[test]
+fn what_cannot_be_written_says_why() {
+    let folder = folder();
+    folder
+        .seal_with_stdin(&["-w", "missing/sealed.yaml"], SECRET.as_bytes())
+        .fails(1, "cannot write")
+        .hints("mkdir -p missing");
+    fs::create_dir(folder.file("directory")).unwrap();
+    folder.seal_with_stdin(&["-w", "directory"], SECRET.as_bytes()).fails(1, "cannot read directory");
+    fs::set_permissions(folder.file("sealed.yaml"), fs::Permissions::from_mode(0o444)).unwrap();
+    let before = folder.read("sealed.yaml");
+    folder.seal_with_stdin(&["-w", "sealed.yaml"], SECRET.as_bytes()).fails(1, "it is read-only").hints("-w");
+    assert_eq!(folder.read("sealed.yaml"), before);
+    symlink("nowhere", folder.file("dangling.yaml")).unwrap();
+    folder.seal_with_stdin(&["-w", "dangling.yaml"], SECRET.as_bytes()).fails(1, "dangling.yaml");
+    folder.seal(&["sealed.yaml", "-w", "./sealed.yaml"]).fails(2, "both read and written").hints("--in-place");
+    folder.seal(&["missing.yaml"]).fails(1, "there is no file missing.yaml");
+    folder.seal(&["crate"]).fails(1, "there is no file crate").hints("did you mean `seal create`?");
+}
+
+#[test]
+fn symlinks_and_modes_stay() {
+    let folder = folder();
+    fs::create_dir(folder.file("real")).unwrap();
+    fs::rename(folder.file("sealed.yaml"), folder.file("real/sealed.yaml")).unwrap();
+    fs::set_permissions(folder.file("real/sealed.yaml"), fs::Permissions::from_mode(0o604)).unwrap();
+    symlink("real/sealed.yaml", folder.file("sealed.yaml")).unwrap();
+    folder.seal_with_stdin(&["set", "sealed.yaml", "more"], b"x").succeeds();
+    assert!(fs::symlink_metadata(folder.file("sealed.yaml")).unwrap().is_symlink());
+    assert!(folder.read("real/sealed.yaml").contains("    more: >-\n"));
+    assert_eq!(fs::metadata(folder.file("real/sealed.yaml")).unwrap().permissions().mode() & 0o777, 0o604);
+}
+
+#[test]
+fn a_new_file_is_readable_as_the_umask_says() {
+    let folder = folder();
+    let script = format!("umask 022; exec {} -w new.yaml", env!("CARGO_BIN_EXE_seal"));
+    run(folder.command("sh").args(["-c", &script]), SECRET.as_bytes()).succeeds();
+    assert_eq!(fs::metadata(folder.file("new.yaml")).unwrap().permissions().mode() & 0o777, 0o644);
+}
+
+#[test]
+fn plaintext_is_in_no_file() {
+    let folder = folder();
+    folder.write("all.yaml", SECRET);
+    folder.seal(&["--in-place", "all.yaml"]).succeeds();
+    for name in names(&folder) {
+        let path = folder.file(&name);
+        if path.is_file() {
+            assert!(!String::from_utf8_lossy(&fs::read(&path).unwrap()).contains("hunter2-marker"), "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let folder = folder();
+    let mut secret = SECRET.to_owned();
+    for number in 0..40 {
+        secret.push_str(&format!("---\n{}", SECRET.replace("name: db", &format!("name: db-{number}"))));
+    }
+    folder.write("many.yaml", secret);
+    let script =
+        format!("{{ {} many.yaml; echo \"code $?\" >&2; }} | head -c 10 >/dev/null", env!("CARGO_BIN_EXE_seal"));
+    let run = run(folder.command("sh").args(["-c", &script]), b"");
+    assert_eq!(run.stderr, "code 0\n");
+}
+
+#[test]
+fn closed_standard_streams_are_errors_and_no_panics() {
+    let folder = folder();
+    let script = |redirect: &str| {
+        let script = format!("exec {} {redirect}", env!("CARGO_BIN_EXE_seal"));
+        folder.command("sh").args(["-c", &script]).stdin(Stdio::null()).output().unwrap()
+    };
+    let closed_stdin = script("<&-");
+    assert_eq!(closed_stdin.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&closed_stdin.stderr).contains("holds no document"));
+    folder.write("secret.yaml", SECRET);
+    assert_eq!(script("secret.yaml 2>&-").status.code(), Some(0));
+    let full = script("secret.yaml >/dev/full");
+    assert_eq!(full.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&full.stderr).contains("cannot write to stdout"));
+}
