@@ -153,7 +153,7 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
         let lossy = name.to_string_lossy();
-        if lossy == "KUBECONFIG" || lossy.starts_with("KUBERNETES_") || lossy.starts_with("SEALWRIGHT_") {
+        if lossy == "KUBECONFIG" || ["KUBERNETES_", "SEALWRIGHT_", "SEAL_"].iter().any(|ours| lossy.starts_with(ours)) {
             command.env_remove(&name);
         }
     }

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Namespace;
 use kube::ResourceExt;
-use kube::api::DeleteParams;
+use kube::api::{Api, DeleteParams};
 use seal_crds::condition::SealedSecretReason::Synced;
 use seal_crds::{SCHEMA_ANNOTATION, condition};
 use seal_tests::install::{self, CONTROLLER};
-use seal_tests::{Controller, Stage, in_own_cluster, manifests, wait};
+use seal_tests::{Controller, Result, Space, Stage, in_own_cluster, manifests, wait};
 use serde_json::json;
 
 /// How long the API server is away: the test's subject, not a wait for something.
@@ -109,29 +110,45 @@ fn under_an_older_crd_nothing_is_written_and_under_the_new_one_all_is() {
         }
         manifests::apply(&space.client, &old).await?;
         let controller = Controller::spawn(&space.plane, CONTROLLER, &[]).await?;
-        wait::until("the controller says that the definitions are too old", || async {
-            Ok(controller.log().contains("SchemaOutdated").then_some(()))
-        })
-        .await?;
+        says_outdated(&controller, 1).await?;
         manifests::apply(&space.client, &manifests::read(&install::crds())?).await?;
         let stage = Stage::set(space).await?;
         stage.establish("db", &[("password", "1")]).await?;
 
         manifests::apply(&stage.space.client, &old).await?;
-        // The next change comes under the old definitions: it must not be answered with a status.
+        says_outdated(&controller, 2).await?;
         stage.laptop.seal_with(&["set", "db.yaml", "password"], "2")?;
         stage.apply("db.yaml").await?;
         let changed = stage.sealed().get("db").await?;
-        wait::until("the controller has noticed", || async {
-            let said = controller.metric("sealwright_schema_outdated", &[]).await? > 0.0;
-            Ok(said.then_some(()))
-        })
-        .await?;
+        // A Secret that is deleted would be made again at once, and the namespace takes its time to end.
+        stage.space.secrets().delete("db", &DeleteParams::default()).await?;
+        a_namespace_comes_and_goes(&stage.space).await?;
         assert_eq!(stage.sealed().get("db").await?.resource_version(), changed.resource_version());
+        stage.holds_nothing("db").await?;
 
         manifests::apply(&stage.space.client, &manifests::read(&install::crds())?).await?;
         let object = stage.reason("db", Synced).await?;
         assert!(condition::is_true(&object.status.unwrap_or_default().conditions, condition::READY));
         stage.holds("db", &[("password", "2")]).await
     });
+}
+
+/// Waits until the log has said for the `times`th time that the definitions are too old.
+async fn says_outdated(controller: &Controller, times: usize) -> Result<()> {
+    // The definitions are looked at once a minute.
+    let patience = Duration::from_secs(90);
+    wait::until_within(patience, "the controller says that the definitions are too old", || async {
+        Ok((controller.log().matches("nothing is written: CRD").count() >= times).then_some(()))
+    })
+    .await
+}
+
+async fn a_namespace_comes_and_goes(space: &Space) -> Result<()> {
+    let passing = Space::make(space.plane.clone()).await?;
+    let namespaces: Api<Namespace> = Api::all(space.client.clone());
+    namespaces.delete(&passing.name, &DeleteParams::default()).await?;
+    wait::until("a namespace is gone", || async {
+        Ok(namespaces.get_opt(&passing.name).await?.is_none().then_some(()))
+    })
+    .await
 }
