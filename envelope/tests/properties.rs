@@ -8,8 +8,8 @@ use std::{str::FromStr, sync::LazyLock};
 use proptest::{collection, option, prelude::*, sample};
 use regex::Regex;
 use seal_envelope::{
-    BindingError, DataKey, Identity, KeyId, MAX_NAMESPACES, MAX_VALUE, OpenError, Place, Recipient, Ring, RingKey,
-    SealedFor, Token, TokenError, open, seal,
+    BindingError, DataKey, Identity, KeyId, MAX_KEYS, MAX_MEMBERS, MAX_NAMESPACES, MAX_VALUE, Member, OpenError, Place,
+    Recipient, Ring, RingError, RingKey, SealedFor, Token, TokenError, open, seal,
 };
 
 static RING_KEYS: LazyLock<[RingKey; 2]> = LazyLock::new(|| [(); 2].map(|()| RingKey::generate().unwrap()));
@@ -139,6 +139,9 @@ fn a_value_of_the_largest_size_opens_and_one_more_byte_is_refused() {
     assert_eq!(token.to_string().len(), seal_envelope::MAX_TOKEN);
     assert!(opened(&belonging, &token).unwrap() == value[..MAX_VALUE]);
     assert!(seal(RING_KEYS[0].recipient(), &belonging.sealed_for, &belonging.key, &value).is_err());
+    // Before anything is decoded: what is wrong with the rest of it does not show.
+    let longer = format!("{token}!");
+    assert_eq!(longer.parse::<Token>(), Err(TokenError::Length));
 }
 
 /// Exhaustive: all bits of all characters.
@@ -274,6 +277,29 @@ fn at_most_64_namespaces() {
     let namespaces: Vec<_> = (0..=MAX_NAMESPACES).map(|i| format!("n{i}")).collect();
     assert!(SealedFor::new(None, &namespaces[..MAX_NAMESPACES]).is_ok());
     assert_eq!(SealedFor::new(None, &namespaces), Err(BindingError::TooManyNamespaces));
+}
+
+#[test]
+fn a_ring_of_the_largest_size_is_proven_and_one_more_is_refused() {
+    let members: Vec<_> = (0..=MAX_MEMBERS)
+        .map(|i| Member { name: format!("m{i}"), recipient: Identity::generate().unwrap().recipient().clone() })
+        .collect();
+    let opened: Vec<_> = (0..=MAX_KEYS).map(|_| RingKey::generate().unwrap()).collect();
+    let keys: Vec<_> = opened.iter().map(|key| key.recipient().clone()).collect();
+    let ring = |members: &[Member], keys: &[Recipient]| Ring::new("prod", members.to_vec(), keys.to_vec());
+
+    let (most_members, most_keys) = (&members[..MAX_MEMBERS], &keys[..MAX_KEYS]);
+    let largest = ring(most_members, most_keys).unwrap();
+    let proof = largest.prove(&opened[..MAX_KEYS]).unwrap();
+    assert_eq!(largest.verify(&opened[..MAX_KEYS], &proof), Ok(()));
+    assert_eq!(largest.verify(&opened, &proof), Err(RingError::OtherKeys), "one key more than the ring has");
+    assert_eq!(largest.verify(&opened[1..], &proof), Err(RingError::OtherKeys), "other keys");
+    assert_eq!(largest.verify(&opened[..MAX_KEYS - 1], &proof), Err(RingError::OtherKeys), "one key less");
+    assert_eq!(largest.verify([], &proof), Err(RingError::OtherKeys), "no key at all");
+    assert_eq!(largest.prove(opened[..MAX_KEYS].iter().rev()), Err(RingError::OtherKeys), "another order");
+
+    assert_eq!(ring(&members, most_keys), Err(RingError::MemberCount));
+    assert_eq!(ring(most_members, &keys), Err(RingError::KeyCount));
 }
 
 /// A good text with one thing done to it that a parser might forgive.

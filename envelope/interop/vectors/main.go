@@ -192,7 +192,7 @@ func values() {
 	value("any-name", "No name means any name.", "opened", sealing{binding: binding{"", []string{"shop"}, "password"}, place: "shop/anything"})
 	value("any-namespace", "No namespaces mean any namespace.", "opened", sealing{binding: binding{"db", nil, "password"}, place: "anywhere/db"})
 	value("anywhere", "Neither name nor namespaces.", "opened", sealing{binding: binding{"", nil, ".dockerconfigjson"}, place: "anywhere/anything"})
-	for _, length := range []int{0, 1, 60, 61, 124, 125, 2044, 4092, 4093, 5116, 5117} {
+	for _, length := range []int{0, 1, 60, 61, 124, 125, 2044, 2045, 4092, 4093, 5116, 5117} {
 		value(fmt.Sprintf("length-%04d", length), fmt.Sprintf("A value of %d bytes, in a frame of %d.", length, bucket(4+length)),
 			"opened", sealing{value: random("a value", length)})
 	}
@@ -257,6 +257,7 @@ func values() {
 		copy(changed, u32(int(length)))
 		value(fmt.Sprintf("frame-length-%d", length), "An impossible length in the frame.", "forged", sealing{frame: changed})
 	}
+	value("frame-zeros", "A frame of zeros, whose length does not even cover itself.", "forged", sealing{frame: make([]byte, 64)})
 	value("frame-length-excluded", "A length that does not count its own four bytes.", "forged", sealing{frame: flipped(good, 3, 11^7)})
 	value("frame-little-endian", "A little-endian length.", "forged", sealing{frame: cat([]byte{11, 0, 0, 0}, good[4:])})
 }
