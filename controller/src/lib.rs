@@ -18,6 +18,7 @@ pub mod lease;
 pub mod metrics;
 pub mod process;
 pub mod queue;
+pub mod rate;
 pub mod report;
 pub mod schema;
 pub mod sealed;
