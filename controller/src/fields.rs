@@ -289,7 +289,8 @@ mod tests {
             "f:data": {".": {}, "f:extra": {}}, "f:type": {},
             "f:metadata": {"f:labels": {".": {}, "f:team": {}}},
         });
-        let entries = vec![ours(), entry("kubectl-edit", "Update", theirs), entry("empty", "Update", json!({"f:type": {}}))];
+        let entries =
+            vec![ours(), entry("kubectl-edit", "Update", theirs), entry("empty", "Update", json!({"f:type": {}}))];
         let parts = BTreeSet::from([Part::Data("extra".into()), Part::Type]);
         let taken = taken_over(&entries, &parts);
         assert_eq!(taken.len(), 2);

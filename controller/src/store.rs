@@ -15,13 +15,13 @@ use std::{
 };
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::ObjectMeta, jiff::Timestamp};
-use kube::ResourceExt;
 use seal_crds::{OWNER_LABEL, SealedSecret, SealedSecretStatus, condition};
 use seal_envelope::KeyId;
 
 use crate::{
     fields::{Fields, Shape},
     keys::KeyIndex,
+    metrics::Ready,
     status, target,
 };
 
@@ -84,6 +84,7 @@ pub struct Summary {
     shape: Option<Shape>,
     known: Option<Known>,
     status: u64,
+    ready: Ready,
 }
 
 /// What its status says of its Secret, where the status is good and current.
@@ -171,8 +172,8 @@ impl Store {
     }
 
     /// One of the list.
-    pub fn list_object(&mut self, object: Result<SealedSecret, ObjectMeta>) -> Wake {
-        let key = Key::of(object.as_ref().map_or_else(|metadata| metadata, |object| &object.metadata));
+    pub fn list_object(&mut self, object: Result<SealedSecret, Box<ObjectMeta>>) -> Wake {
+        let key = Key::of(object.as_ref().map_or_else(|metadata| &**metadata, |object| &object.metadata));
         self.objects_seen.insert(key.clone());
         self.put_object(key, object)
     }
@@ -185,8 +186,8 @@ impl Store {
     }
 
     /// An object is new or changed.
-    pub fn apply_object(&mut self, object: Result<SealedSecret, ObjectMeta>) -> Wake {
-        let metadata = object.as_ref().map_or_else(|metadata| metadata, |object| &object.metadata);
+    pub fn apply_object(&mut self, object: Result<SealedSecret, Box<ObjectMeta>>) -> Wake {
+        let metadata = object.as_ref().map_or_else(|metadata| &**metadata, |object| &object.metadata);
         let key = Key::of(metadata);
         let is_older = self.objects.get(&key).is_some_and(|entry| {
             metadata.uid.as_deref() == Some(&*entry.summary.uid)
@@ -195,7 +196,7 @@ impl Store {
         if is_older { Wake::new() } else { self.put_object(key, object) }
     }
 
-    fn put_object(&mut self, key: Key, object: Result<SealedSecret, ObjectMeta>) -> Wake {
+    fn put_object(&mut self, key: Key, object: Result<SealedSecret, Box<ObjectMeta>>) -> Wake {
         let summary = match &object {
             Ok(object) => Summary::of(object, &key),
             Err(metadata) => Summary::unreadable(metadata, &key),
@@ -239,6 +240,11 @@ impl Store {
         self.objects.insert(key.clone(), entry);
         wake.push((key, if is_new_wish { Cause::Fresh } else { Cause::Drift }));
         wake
+    }
+
+    /// An object was deleted.
+    pub fn delete_object(&mut self, metadata: &ObjectMeta) -> Wake {
+        self.remove_object(&Key::of(metadata))
     }
 
     /// An object is gone. Others that wanted its Secret may have it now.
@@ -287,6 +293,11 @@ impl Store {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.objects.is_empty()
+    }
+
+    /// How all objects are, as their status says.
+    pub fn readiness(&self) -> impl Iterator<Item = Ready> {
+        self.objects.values().map(|entry| entry.summary.ready)
     }
 
     /// The objects with a value that is sealed to one of these keys.
@@ -352,6 +363,11 @@ impl Store {
         wake
     }
 
+    /// A Secret no longer carries our label, or was deleted.
+    pub fn delete_secret(&mut self, metadata: &ObjectMeta) -> Wake {
+        self.remove_secret(&Key::of(metadata))
+    }
+
     /// A Secret no longer carries our label, or is gone.
     pub fn remove_secret(&mut self, key: &Key) -> Wake {
         let wake = self.affected(key, self.secrets.get(key));
@@ -394,7 +410,8 @@ impl Store {
     }
 
     fn contenders(&self, target: &Key) -> Vec<Key> {
-        let namesake = self.objects.get(target).filter(|entry| entry.summary.target == target.name).map(|_| target.clone());
+        let namesake =
+            self.objects.get(target).filter(|entry| entry.summary.target == target.name).map(|_| target.clone());
         let others = self.renamed.get(target).into_iter().flatten().map(|name| target.sibling(name));
         namesake.into_iter().chain(others).collect()
     }
@@ -502,6 +519,7 @@ impl Summary {
         summary.shape = target::expected_shape(object);
         summary.known = known(object);
         summary.status = status_hash(object.status.as_ref());
+        summary.ready = ready(object);
         summary
     }
 
@@ -518,6 +536,7 @@ impl Summary {
             shape: None,
             known: None,
             status: 0,
+            ready: Ready::Unknown,
         }
     }
 
@@ -554,6 +573,20 @@ fn known(object: &SealedSecret) -> Option<Known> {
         && secret.inputs.as_deref() == Some(&status::inputs(object));
     let (uid, resource_version) = (secret.uid.as_deref()?, secret.resource_version.as_deref()?);
     is_current.then(|| Known { uid: uid.into(), resource_version: resource_version.into() })
+}
+
+/// What the status says of `Ready`, if it speaks of this spec.
+fn ready(object: &SealedSecret) -> Ready {
+    let Some(status) = object.status.as_ref().filter(|status| status.observed_generation == object.metadata.generation)
+    else {
+        return Ready::Unknown;
+    };
+    let ready = condition::find(&status.conditions, condition::READY);
+    match ready.map(|ready| (ready.status == condition::TRUE, ready.reason.parse())) {
+        Some((true, Ok(reason))) => Ready::Yes(reason),
+        Some((false, Ok(reason))) => Ready::No(reason),
+        _ => Ready::Unknown,
+    }
 }
 
 /// The key id inside a token, read without judging the rest.

@@ -400,7 +400,10 @@ mod tests {
                 |live| drop(live.metadata.labels.as_mut().unwrap().insert("a".into(), "c".into())),
                 Difference { metadata: true, ..Difference::default() },
             ),
-            (|live| drop(live.metadata.labels.as_mut().unwrap().insert("foreign".into(), "c".into())), Difference::default()),
+            (
+                |live| drop(live.metadata.labels.as_mut().unwrap().insert("foreign".into(), "c".into())),
+                Difference::default(),
+            ),
         ];
         for (i, (tamper, expected)) in table.into_iter().enumerate() {
             let mut live = applied(&wanted);
@@ -418,10 +421,8 @@ mod tests {
     #[test]
     fn a_secret_is_claimed_by_name_uid_or_consent_and_never_from_another_controller() {
         let object = object(json!({}));
-        let live = |metadata: Value| Secret {
-            metadata: serde_json::from_value(metadata).unwrap(),
-            ..Secret::default()
-        };
+        let live =
+            |metadata: Value| Secret { metadata: serde_json::from_value(metadata).unwrap(), ..Secret::default() };
         let ours = json!({"annotations": {"sealwright.dev/owner": "SealedSecret/db"}});
         assert_eq!(claim(&object, None, &live(ours)), Claim::Ours);
         assert_eq!(claim(&object, Some("s1"), &live(json!({"uid": "s1"}))), Claim::Ours);

@@ -57,10 +57,8 @@ pub enum IdentityError {
 pub fn read(secret: &Secret) -> Result<ClusterIdentity, IdentityError> {
     let number = secret.metadata.name.as_deref().and_then(number).ok_or(IdentityError::Name)?;
     let data = secret.data.as_ref().and_then(|data| data.get(IDENTITY_KEY)).ok_or(IdentityError::Absent)?;
-    let text =
-        std::str::from_utf8(&data.0).map_err(|_| IdentityError::Text { line: 1, source: KeyError::Damaged })?;
-    let mut identities =
-        Identity::parse_file(text).map_err(|(line, source)| IdentityError::Text { line, source })?;
+    let text = std::str::from_utf8(&data.0).map_err(|_| IdentityError::Text { line: 1, source: KeyError::Damaged })?;
+    let mut identities = Identity::parse_file(text).map_err(|(line, source)| IdentityError::Text { line, source })?;
     match (identities.pop(), identities.is_empty()) {
         (Some(identity), true) => Ok(ClusterIdentity { number, identity }),
         _ => Err(IdentityError::Several),

@@ -95,8 +95,7 @@ impl KeyIndex {
                 (Some(_), true, false) => State::Open,
             };
             let opened = key.opened.as_ref().filter(|_| state == State::Open).map(|(key, _)| key.clone());
-            let entry =
-                self.keys.entry(key.id).or_insert_with(|| Entry { key: None, state, rings: Vec::new() });
+            let entry = self.keys.entry(key.id).or_insert_with(|| Entry { key: None, state, rings: Vec::new() });
             entry.rings.push(ring.name.clone());
             // Disabled anywhere is disabled; otherwise the ring that opens it wins.
             if state == State::Disabled {

@@ -8,6 +8,7 @@
 
 pub mod identity;
 pub mod index;
+pub mod live;
 pub mod rings;
 
 pub use identity::ClusterIdentity;

@@ -172,11 +172,7 @@ fn rewritten(object: &KeyRing, keys: &[OpenedKey]) -> Option<(KeyRingReason, Str
 }
 
 /// Somebody who is not this controller and for whom every key is wrapped.
-fn recoverable(
-    spec: &KeyRingSpec,
-    ring: &seal_envelope::Ring,
-    identities: &[ClusterIdentity],
-) -> RecoverableReason {
+fn recoverable(spec: &KeyRingSpec, ring: &seal_envelope::Ring, identities: &[ClusterIdentity]) -> RecoverableReason {
     let others = ring
         .members()
         .iter()
@@ -224,10 +220,10 @@ pub fn first_ring(
         key.set_wrap(&member.name, &private.wrap(&member.recipient)?);
     }
     let ring = seal_envelope::Ring::new(name, members, vec![private.recipient().clone()])?;
-    let listed = ring.members().iter().map(|member| key_ring::Member {
-        name: member.name.clone(),
-        recipient: member.recipient.to_string(),
-    });
+    let listed = ring
+        .members()
+        .iter()
+        .map(|member| key_ring::Member { name: member.name.clone(), recipient: member.recipient.to_string() });
     let spec = KeyRingSpec { members: listed.collect(), keys: vec![key], proof: String::new() };
     let mut object = KeyRing::new(name, spec);
     object.metadata.namespace = Some(namespace.to_owned());

@@ -61,6 +61,8 @@ pub enum Decision {
         facts: Facts,
         /// What our apply has to own first, so that it prunes.
         take_over: Option<TakeOver>,
+        /// Whether it was somebody else's until now.
+        is_adoption: bool,
         /// Whether it was right before and somebody changed it.
         drift: Option<Drift>,
     },
@@ -153,6 +155,11 @@ pub fn decide(observed: &Observed<'_>, keys: &KeyIndex) -> Decision {
     desired(observed, keys).map_or_else(Decision::Refuse, |desired| settle(observed, desired))
 }
 
+/// Whether every sealed value of `object` opens at its place. Renders nothing, and says no more than that.
+pub fn opens(object: &SealedSecret, keys: &KeyIndex) -> bool {
+    object.spec.check().is_ok() && open(object, keys).is_ok()
+}
+
 /// The Secret as it should be, or why there can be none.
 fn desired(observed: &Observed<'_>, keys: &KeyIndex) -> Result<Desired, Refusal> {
     let object = observed.object;
@@ -161,7 +168,8 @@ fn desired(observed: &Observed<'_>, keys: &KeyIndex) -> Result<Desired, Refusal>
         return Err(Refusal::new(Reason::OutputRefused, refused));
     }
     if object.spec.vault.is_some() {
-        let message = "this version of the controller does not serve Vault references; no part of the Secret is written";
+        let message =
+            "this version of the controller does not serve Vault references; no part of the Secret is written";
         return Err(Refusal { is_stalled: true, ..Refusal::new(Reason::NeverSynced, message) });
     }
     if let Some(rival) = observed.rival {
@@ -241,7 +249,9 @@ fn no_key(key: &str, id: KeyId, found: &Found<'_>, keys: &KeyIndex) -> Refusal {
         Found::NotProven(ring) => {
             (Reason::KeyNotProven, format!("it stands in ring {ring} without a proof that covers it"))
         }
-        Found::NotOpened(ring) => (Reason::KeyNotFound, format!("it stands in ring {ring}, which does not open it here")),
+        Found::NotOpened(ring) => {
+            (Reason::KeyNotFound, format!("it stands in ring {ring}, which does not open it here"))
+        }
         Found::Open(_) | Found::Unknown => (Reason::KeyNotFound, holds(keys)),
     };
     Refusal::new(reason, format!("{key}: sealed to key {id}; {why}"))
@@ -249,7 +259,11 @@ fn no_key(key: &str, id: KeyId, found: &Found<'_>, keys: &KeyIndex) -> Refusal {
 
 fn holds(keys: &KeyIndex) -> String {
     let ids: Vec<_> = keys.open_ids().iter().map(ToString::to_string).collect();
-    if ids.is_empty() { "this controller holds no key".to_owned() } else { format!("this controller holds {}", ids.join(", ")) }
+    if ids.is_empty() {
+        "this controller holds no key".to_owned()
+    } else {
+        format!("this controller holds {}", ids.join(", "))
+    }
 }
 
 fn unopened(key: &str, error: &OpenError) -> Refusal {
@@ -271,9 +285,8 @@ fn rendered(object: &SealedSecret, mut values: Values) -> Result<Values, Refusal
             outputs.push((key, None));
             continue;
         };
-        let renderer = renderer.get_or_insert_with(|| {
-            Renderer::new(values.iter().map(|(key, value)| (key.as_str(), value.as_slice())))
-        });
+        let renderer = renderer
+            .get_or_insert_with(|| Renderer::new(values.iter().map(|(key, value)| (key.as_str(), value.as_slice()))));
         let output = renderer
             .render(key, template)
             .map_err(|failure| Refusal::new(Reason::TemplateFailed, failure.to_string()))?;
@@ -323,17 +336,16 @@ fn settle(observed: &Observed<'_>, desired: Desired) -> Decision {
         let message = format!("Secret {} is being deleted; it is made anew when it is gone", desired.name);
         return Decision::Refuse(Refusal::new(Reason::TargetTerminating, message));
     }
-    let facts = Facts {
-        uid: live.uid().unwrap_or_default(),
-        resource_version: live.resource_version().unwrap_or_default(),
-    };
+    let facts =
+        Facts { uid: live.uid().unwrap_or_default(), resource_version: live.resource_version().unwrap_or_default() };
     let difference = target::difference(&desired, live);
     if difference.is_none() {
         return Decision::Hold(facts);
     }
     let is_immutable = live.immutable.unwrap_or_default();
     if is_immutable && (difference.is_in_data() || difference.type_ || difference.too_immutable) {
-        let message = format!("Secret {} is immutable and would have to change; delete it to let it be made anew", desired.name);
+        let message =
+            format!("Secret {} is immutable and would have to change; delete it to let it be made anew", desired.name);
         return Decision::Refuse(Refusal::new(Reason::TargetImmutable, message));
     }
     let drift = (claim == Claim::Ours && was_right(observed.object, &desired.name)).then(|| drift(&difference));
@@ -344,16 +356,15 @@ fn settle(observed: &Observed<'_>, desired: Desired) -> Decision {
         return Decision::Replace { desired, facts };
     }
     let take_over = take_over(&desired, live, &claim);
-    Decision::Change { desired, facts, take_over, drift }
+    Decision::Change { desired, facts, take_over, is_adoption: claim == Claim::Consents, drift }
 }
 
 /// Whether the status says that this very spec had become the Secret: then what differs now is somebody's doing.
 fn was_right(object: &SealedSecret, name: &str) -> bool {
     let Some(status) = &object.status else { return false };
     let is_current = status.observed_generation.is_some() && status.observed_generation == object.metadata.generation;
-    let was_good = seal_crds::condition::find(&status.conditions, seal_crds::condition::READY).is_some_and(|ready| {
-        ready.status == seal_crds::condition::TRUE || ready.reason == Reason::Contested.as_str()
-    });
+    let was_good = seal_crds::condition::find(&status.conditions, seal_crds::condition::READY)
+        .is_some_and(|ready| ready.status == seal_crds::condition::TRUE || ready.reason == Reason::Contested.as_str());
     is_current && was_good && status.secret.as_ref().is_some_and(|secret| secret.name == name && secret.uid.is_some())
 }
 

@@ -1,0 +1,318 @@
+//! Every write of Secrets, and every guarded write besides; nothing else in this program writes one.
+//!
+//! Decision -> [`Writer`] -> facts of the Secret as it is now, or [`WriteError`].
+//!
+//! Server-side apply is an upsert: each carries the precondition under which it was decided, so that it creates only
+//! what is absent and changes only what was read (`apiserver.md` 1). The lease is asked right before each write.
+
+use std::{fmt, time::Duration};
+
+use k8s_openapi::{
+    ByteString,
+    api::core::v1::Secret,
+    apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, OwnerReference},
+};
+use kube::{
+    Api, Client, Resource,
+    api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions},
+};
+use seal_crds::{FIELD_MANAGER, OWNER_ANNOTATION, OWNER_LABEL};
+use serde::{Serialize, Serializer, de::DeserializeOwned};
+use serde_json::{Value, json};
+use thiserror::Error;
+use tokio::sync::watch;
+
+use crate::{
+    error::{self, ApiError},
+    fields,
+    lease::Leadership,
+    sealed::decide::{Facts, TakeOver},
+    store::Key,
+    target::{Desired, LAST_APPLIED},
+};
+
+/// The most that one call may take.
+pub const DEADLINE: Duration = Duration::from_secs(15);
+/// "Absent" as the precondition of an apply: no object ever has this resourceVersion.
+const ABSENT: &str = "1";
+
+/// A write that did not happen, or whose outcome is unknown.
+#[derive(Debug, Error)]
+pub enum WriteError {
+    /// Another replica leads now.
+    #[error("this replica does not lead")]
+    NotLeading,
+    /// The object is not what it was when it was read.
+    #[error("the object changed since it was read")]
+    Conflict,
+    /// The object is gone.
+    #[error("the object is gone")]
+    Gone,
+    /// The namespace is being deleted.
+    #[error("the namespace is being deleted")]
+    Terminating,
+    /// The API server will not have it.
+    #[error("the API server refuses the write")]
+    Refused(#[source] ApiError),
+    /// It may work another time.
+    #[error("the API server could not be reached")]
+    Unavailable(#[source] ApiError),
+}
+
+impl WriteError {
+    /// For people.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Refused(cause) | Self::Unavailable(cause) => format!("{self}: {}", cause.text()),
+            _ => self.to_string(),
+        }
+    }
+}
+
+impl From<ApiError> for WriteError {
+    fn from(error: ApiError) -> Self {
+        match &error {
+            error if error.is_namespace_terminating() => Self::Terminating,
+            error if error.is_conflict() => Self::Conflict,
+            error if error.is_not_found() => Self::Gone,
+            error if error.is_transient() => Self::Unavailable(ApiError::clone(error)),
+            _ => Self::Refused(error),
+        }
+    }
+}
+
+/// Writes, while this replica leads.
+#[derive(Clone)]
+pub struct Writer {
+    client: Client,
+    leadership: Leadership,
+    is_schema_right: watch::Receiver<bool>,
+}
+
+impl Writer {
+    /// A writer that asks `leadership` before each write, and writes nothing under an older schema.
+    pub fn new(client: Client, leadership: Leadership, is_schema_right: watch::Receiver<bool>) -> Self {
+        Self { client, leadership, is_schema_right }
+    }
+
+    /// Whether a write would be allowed now.
+    pub fn leads(&self) -> bool {
+        self.leadership.is_leading() && *self.is_schema_right.borrow()
+    }
+
+    /// Creates a Secret that must not exist.
+    pub async fn create_secret(&self, desired: &Desired) -> Result<ObjectMeta, WriteError> {
+        self.apply(desired, &desired.name, Guard::Absent, false).await
+    }
+
+    /// Changes the Secret that was read.
+    pub async fn change_secret(&self, desired: &Desired, facts: &Facts) -> Result<ObjectMeta, WriteError> {
+        self.apply(desired, &desired.name, Guard::Is(facts), false).await
+    }
+
+    /// Replaces the Secret that was read by one of another type.
+    ///
+    /// Quota and admission are asked first, with a dry run under another name: what they would refuse must not cost
+    /// the old Secret.
+    pub async fn replace_secret(&self, desired: &Desired, facts: &Facts) -> Result<ObjectMeta, WriteError> {
+        let rehearsal = format!("{}-rehearsal", desired.name.chars().take(240).collect::<String>());
+        self.apply(desired, &rehearsal, Guard::Absent, true).await?;
+        self.delete_secret(&Key::new(&desired.namespace, &desired.name), facts).await?;
+        self.create_secret(desired).await
+    }
+
+    async fn apply(
+        &self,
+        desired: &Desired,
+        name: &str,
+        guard: Guard<'_>,
+        dry_run: bool,
+    ) -> Result<ObjectMeta, WriteError> {
+        self.check()?;
+        let mut params = PatchParams::apply(FIELD_MANAGER).force();
+        params.dry_run = dry_run;
+        let body = Patch::Apply(body(desired, name, guard));
+        let call = self.secrets(&desired.namespace);
+        let applied = error::within(DEADLINE, call.patch_metadata(name, &params, &body)).await?;
+        Ok(applied.metadata)
+    }
+
+    /// Moves the ownership of parts to our Apply entry, and removes the copy of the old plaintext that `kubectl apply`
+    /// leaves. Gives the Secret's facts after that.
+    pub async fn take_over(&self, key: &Key, facts: &Facts, take_over: &TakeOver) -> Result<Facts, WriteError> {
+        self.check()?;
+        let entries: Vec<ManagedFieldsEntry> = fields::taken_over(&take_over.managed_fields, &take_over.parts);
+        let mut patch = vec![
+            json!({"op": "test", "path": "/metadata/uid", "value": facts.uid}),
+            json!({"op": "test", "path": "/metadata/resourceVersion", "value": facts.resource_version}),
+            json!({"op": "add", "path": "/metadata/managedFields", "value": entries}),
+        ];
+        if take_over.has_last_applied {
+            let path = format!("/metadata/annotations/{}", escaped(LAST_APPLIED));
+            patch.push(json!({"op": "remove", "path": path}));
+        }
+        let metadata = self.json_patch(key, patch).await?;
+        Ok(facts_of(&metadata))
+    }
+
+    /// Lets go of a Secret that is to stay: it keeps its data, and belongs to nobody.
+    pub async fn release_secret(&self, key: &Key, facts: &Facts) -> Result<(), WriteError> {
+        self.check()?;
+        let patch = vec![
+            json!({"op": "test", "path": "/metadata/uid", "value": facts.uid}),
+            json!({"op": "test", "path": "/metadata/resourceVersion", "value": facts.resource_version}),
+            json!({"op": "remove", "path": format!("/metadata/labels/{}", escaped(OWNER_LABEL))}),
+            json!({"op": "remove", "path": format!("/metadata/annotations/{}", escaped(OWNER_ANNOTATION))}),
+        ];
+        self.json_patch(key, patch).await.map(drop)
+    }
+
+    async fn json_patch(&self, key: &Key, patch: Vec<Value>) -> Result<ObjectMeta, WriteError> {
+        let patch: json_patch::Patch =
+            serde_json::from_value(Value::Array(patch)).map_err(|_| WriteError::Refused(ApiError::Malformed))?;
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        let secrets = self.secrets(&key.namespace);
+        let patch = Patch::Json::<()>(patch);
+        let patched = error::within(DEADLINE, secrets.patch_metadata(&key.name, &params, &patch)).await;
+        match patched {
+            Ok(patched) => Ok(patched.metadata),
+            // A failed `test` is 422: somebody was faster.
+            Err(error) if error.is_invalid() => Err(WriteError::Conflict),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Deletes exactly the Secret that was read. That it is gone already is fine.
+    pub async fn delete_secret(&self, key: &Key, facts: &Facts) -> Result<(), WriteError> {
+        let resource_version = (!facts.resource_version.is_empty()).then(|| facts.resource_version.clone());
+        let preconditions = Preconditions { uid: Some(facts.uid.clone()), resource_version };
+        self.check()?;
+        let params = DeleteParams::default().preconditions(preconditions);
+        match error::within(DEADLINE, self.secrets(&key.namespace).delete(&key.name, &params)).await {
+            Err(error) if !error.is_not_found() => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Patches the status of an object that still is what it was when it was read. Gives the object as it is now.
+    pub async fn patch_status<K>(&self, api: &Api<K>, name: &str, patch: &Value) -> Result<K, WriteError>
+    where
+        K: Resource + DeserializeOwned + Clone + fmt::Debug,
+    {
+        self.check()?;
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        Ok(error::within(DEADLINE, api.patch_status(name, &params, &Patch::Merge(patch))).await?)
+    }
+
+    /// Creates an object whose name is its lock.
+    pub async fn create<K>(&self, api: &Api<K>, object: &K) -> Result<K, WriteError>
+    where
+        K: Resource + Serialize + DeserializeOwned + Clone + fmt::Debug,
+    {
+        self.check()?;
+        let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        Ok(error::within(DEADLINE, api.create(&params, object)).await?)
+    }
+
+    /// Applies an object that is wholly ours, under the name of `manager`.
+    pub async fn apply_own<K>(&self, api: &Api<K>, name: &str, manager: &str, object: &Value) -> Result<K, WriteError>
+    where
+        K: Resource + DeserializeOwned + Clone + fmt::Debug,
+    {
+        self.check()?;
+        let params = PatchParams::apply(manager).force();
+        Ok(error::within(DEADLINE, api.patch(name, &params, &Patch::Apply(object))).await?)
+    }
+
+    fn secrets(&self, namespace: &str) -> Api<Secret> {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    fn check(&self) -> Result<(), WriteError> {
+        if self.leads() { Ok(()) } else { Err(WriteError::NotLeading) }
+    }
+}
+
+/// The facts in the metadata of an answer.
+pub fn facts_of(metadata: &ObjectMeta) -> Facts {
+    Facts {
+        uid: metadata.uid.clone().unwrap_or_default(),
+        resource_version: metadata.resource_version.clone().unwrap_or_default(),
+    }
+}
+
+/// The precondition of an apply.
+enum Guard<'a> {
+    Absent,
+    Is(&'a Facts),
+}
+
+/// A step of a JSON pointer.
+fn escaped(name: &str) -> String {
+    name.replace('~', "~0").replace('/', "~1")
+}
+
+fn body<'a>(desired: &'a Desired, name: &'a str, guard: Guard<'a>) -> Body<'a> {
+    let (uid, resource_version) = match guard {
+        Guard::Absent => (None, ABSENT),
+        Guard::Is(facts) => (Some(facts.uid.as_str()), facts.resource_version.as_str()),
+    };
+    Body {
+        api_version: "v1",
+        kind: "Secret",
+        metadata: BodyMetadata {
+            name,
+            namespace: &desired.namespace,
+            uid,
+            resource_version,
+            labels: &desired.labels,
+            annotations: &desired.annotations,
+            owner_references: desired.owner.as_slice(),
+        },
+        type_: &desired.type_,
+        immutable: desired.is_immutable.then_some(true),
+        data: Data(desired),
+    }
+}
+
+/// The Secret as it is sent. Its `Debug` shows no value, because kube demands one.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Body<'a> {
+    api_version: &'static str,
+    kind: &'static str,
+    metadata: BodyMetadata<'a>,
+    #[serde(rename = "type")]
+    type_: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    immutable: Option<bool>,
+    data: Data<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct BodyMetadata<'a> {
+    name: &'a str,
+    namespace: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uid: Option<&'a str>,
+    resource_version: &'a str,
+    labels: &'a std::collections::BTreeMap<String, String>,
+    annotations: &'a std::collections::BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    owner_references: &'a [OwnerReference],
+}
+
+impl fmt::Debug for Body<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Body({}/{})", self.metadata.namespace, self.metadata.name)
+    }
+}
+
+struct Data<'a>(&'a Desired);
+
+impl Serialize for Data<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.data.iter().map(|(key, value)| (key, ByteString(value.to_vec()))))
+    }
+}

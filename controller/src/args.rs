@@ -1,0 +1,108 @@
+//! The command line, and nothing else: the text here is what users read.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{ArgAction, Parser, Subcommand};
+
+use crate::telemetry::{LogFormat, LogLevel};
+
+/// Opens SealedSecrets in a cluster and keeps the resulting Secrets true to Git.
+///
+/// Without a subcommand it runs until it gets SIGTERM. In a pod it needs no flag at all.
+#[derive(Debug, Parser)]
+#[command(name = "seal-controller", version, max_term_width = 100)]
+pub struct Args {
+    /// What to do instead of running.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
+    /// Kubeconfig file; in a pod, its ServiceAccount is the default
+    #[arg(long, env = "SEALWRIGHT_KUBECONFIG", value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// Context of the kubeconfig; its current one is the default
+    #[arg(long, env = "SEALWRIGHT_CONTEXT", value_name = "NAME")]
+    pub context: Option<String>,
+
+    /// The controller's own namespace: identities, key rings and the lease live there
+    ///
+    /// Defaults to the pod's namespace, or to sealwright-system outside of a pod.
+    #[arg(long, env = "SEALWRIGHT_NAMESPACE", value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+
+    /// Address of the HTTP endpoints
+    #[arg(long, env = "SEALWRIGHT_LISTEN", value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
+    pub listen: SocketAddr,
+
+    /// Name under which this replica holds the lease; the host's name and a random part are the default
+    #[arg(long, env = "SEALWRIGHT_REPLICA", value_name = "NAME")]
+    pub replica: Option<String>,
+
+    /// Name of this cluster as a member of the first key ring
+    #[arg(long, env = "SEALWRIGHT_CLUSTER_NAME", value_name = "NAME", default_value = "cluster")]
+    pub cluster_name: String,
+
+    /// Name of the key ring that is made where there is none
+    #[arg(long, env = "SEALWRIGHT_KEYRING_NAME", value_name = "NAME", default_value = "default")]
+    pub keyring_name: String,
+
+    /// Whether a first key ring is made where there is none
+    #[arg(
+        long,
+        env = "SEALWRIGHT_KEYRING_CREATE",
+        value_name = "BOOL",
+        default_value_t = true,
+        action = ArgAction::Set,
+        num_args = 0..=1,
+        default_missing_value = "true"
+    )]
+    pub keyring_create: bool,
+
+    /// Recipient (age1pq1...), or a file that holds one, who can open the first key ring besides this cluster
+    ///
+    /// May be given several times; in the variable, separated by commas. Without one, losing this cluster loses every
+    /// value that was sealed to the ring.
+    #[arg(long, env = "SEALWRIGHT_KEYRING_RECOVERY", value_name = "RECIPIENT|FILE", value_delimiter = ',')]
+    pub keyring_recovery: Vec<String>,
+
+    /// How many objects are worked on at the same time
+    #[arg(long, env = "SEALWRIGHT_WORKERS", value_name = "N", default_value_t = 24, value_parser = clap::value_parser!(u16).range(2..=256))]
+    pub workers: u16,
+
+    /// How often each Secret is read and compared as a whole, such as 6h; 0 means never
+    #[arg(long, env = "SEALWRIGHT_VERIFY_EVERY", value_name = "PERIOD", default_value = "6h")]
+    pub verify_every: String,
+
+    /// What is logged: this and whatever is worse
+    #[arg(long, env = "SEALWRIGHT_LOG_LEVEL", value_name = "LEVEL", value_enum, default_value_t)]
+    pub log_level: LogLevel,
+
+    /// How the log is written
+    #[arg(long, env = "SEALWRIGHT_LOG_FORMAT", value_name = "FORMAT", value_enum, default_value_t)]
+    pub log_format: LogFormat,
+}
+
+/// What the program can do besides running.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Print the CustomResourceDefinitions as YAML
+    Crds,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn every_flag_has_its_variable() {
+        let command = Args::command();
+        command.clone().debug_assert();
+        for argument in command.get_arguments() {
+            let Some(flag) = argument.get_long().filter(|flag| !matches!(*flag, "help" | "version")) else { continue };
+            let variable = format!("SEALWRIGHT_{}", flag.replace('-', "_").to_uppercase());
+            assert_eq!(argument.get_env().and_then(|env| env.to_str()), Some(variable.as_str()));
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Takes objects out of the queue and looks at them, many at a time, while this replica leads.
+//!
+//! ```text
+//! Wake -> Queue -> run -> sealed::reconcile -> Next -> Queue
+//! ```
+//!
+//! A follower keeps its store warm and its queue empty; whoever begins to lead looks at everything once, and of that
+//! the settled costs nothing.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinSet,
+};
+use tracing::{debug, info};
+
+use crate::{
+    queue::{Lane, Limits, Outcome, Queue, Run},
+    sealed::{self, Context, Look, Next},
+    store::{Cause, Key, Wake},
+};
+
+/// How long work that is under way may take once the process is to end.
+const DRAIN: Duration = Duration::from_secs(20);
+
+/// The loop.
+#[derive(Clone)]
+pub struct Engine {
+    context: Context,
+    queue: Arc<Mutex<Queue<Key>>>,
+    woken: Arc<Notify>,
+    /// Whether there is anything to be done here at all: leading, caches synced, keys loaded.
+    is_active: watch::Receiver<bool>,
+    verify_every: Option<Duration>,
+}
+
+impl Engine {
+    /// A loop with an empty queue.
+    pub fn new(
+        context: Context,
+        workers: usize,
+        verify_every: Option<Duration>,
+        is_active: watch::Receiver<bool>,
+    ) -> Self {
+        let seed = std::process::id().into();
+        let limits = Limits { slots: workers, kept_for_fresh: workers / 4, seed, ..Limits::default() };
+        let queue = Arc::new(Mutex::new(Queue::new(limits)));
+        Self { context, queue, woken: Arc::default(), is_active, verify_every }
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue<Key>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks for a look at these objects.
+    pub fn wake(&self, wake: Wake) {
+        if wake.is_empty() || !*self.is_active.borrow() {
+            return;
+        }
+        let now = Instant::now();
+        let mut queue = self.queue();
+        for (key, cause) in wake {
+            queue.add(key, lane(cause), now);
+        }
+        drop(queue);
+        self.woken.notify_one();
+    }
+
+    /// Asks for a look at every object; at the settled ones when their verification is due.
+    fn wake_all(&self) {
+        let keys = self.context.keys.borrow().clone();
+        let store = self.context.store();
+        let mut queue = self.queue();
+        let now = Instant::now();
+        let mut settled = 0;
+        for key in store.keys() {
+            if store.is_settled(key, &keys) {
+                settled += 1;
+                if let Some(period) = self.verify_every {
+                    let due = now + queue.spread(key, Duration::ZERO, period);
+                    queue.add(key.clone(), Lane::Periodic, due);
+                }
+            } else {
+                queue.add(key.clone(), Lane::Drift, now);
+            }
+        }
+        info!(objects = store.len(), settled, "at work");
+    }
+
+    /// Works until `stop` says so; then finishes what is under way.
+    pub async fn run(self, mut stop: watch::Receiver<bool>) {
+        let mut is_active = self.is_active.clone();
+        let mut runs = JoinSet::new();
+        let mut was_active = false;
+        while !*stop.borrow_and_update() {
+            let active = *is_active.borrow_and_update();
+            if active && !was_active {
+                self.wake_all();
+            } else if was_active && !active {
+                info!("not at work");
+                self.forget_all();
+            }
+            was_active = active;
+            let mut next_due = None;
+            if active {
+                let mut queue = self.queue();
+                while let Some(run) = queue.take(Instant::now()) {
+                    runs.spawn(self.clone().work(run));
+                }
+                next_due = queue.next_due();
+                self.context.report.queue(&queue);
+            }
+            let due = async {
+                match next_due {
+                    Some(due) => tokio::time::sleep_until(due.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.woken.notified() => {}
+                () = due => {}
+                Some(_) = runs.join_next() => while runs.try_join_next().is_some() {},
+                Ok(()) = is_active.changed() => {}
+                _ = stop.changed() => {}
+            }
+        }
+        let drained = async { while runs.join_next().await.is_some() {} };
+        if tokio::time::timeout(DRAIN, drained).await.is_err() {
+            info!("ending with work under way");
+        }
+    }
+
+    async fn work(self, run: Run<Key>) {
+        let started = Instant::now();
+        let Look { next, wrote } = sealed::reconcile(&self.context, &run.key, run.lane == Lane::Periodic).await;
+        let now = Instant::now();
+        debug!(object = %run.key, lane = ?run.lane, attempt = run.attempt, took = ?(now - started), next = ?next, "looked");
+        self.context.report.look(next, wrote, now - started);
+        let mut queue = self.queue();
+        let outcome = match next {
+            Next::Settled => Outcome::Good {
+                again: self.verify_every.map(|period| now + queue.spread(&run.key, period / 2, period * 3 / 2)),
+            },
+            Next::Nothing => Outcome::Good { again: None },
+            Next::Retry | Next::Stalled => Outcome::Retry { at_least: Duration::ZERO },
+            Next::After(delay) => Outcome::Retry { at_least: delay },
+        };
+        queue.done(&run.key, outcome, now);
+        drop(queue);
+        self.woken.notify_one();
+    }
+
+    fn forget_all(&self) {
+        let store = self.context.store();
+        let mut queue = self.queue();
+        store.keys().for_each(|key| queue.remove(key));
+    }
+}
+
+fn lane(cause: Cause) -> Lane {
+    match cause {
+        Cause::Fresh => Lane::Fresh,
+        Cause::Drift => Lane::Drift,
+    }
+}

@@ -1,0 +1,93 @@
+//! What is told about the loop while it works: log, metrics and Events, each without a secret.
+//!
+//! outcome of a look -> [`Report`] -> log line, counter, Event. It decides nothing and waits for nobody.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use kube::{Resource, ResourceExt};
+use seal_crds::{SealedSecret, condition::SealedSecretReason};
+use tracing::{debug, info, warn};
+
+use crate::{
+    apply::WriteError,
+    metrics::{Class, Kind, Metrics, Outcome, Write},
+    queue::{Lane, Queue},
+    sealed::{Next, decide::Drift},
+    status::Verdict,
+    store::Key,
+};
+
+/// Where the loop reports to.
+#[derive(Clone)]
+pub struct Report {
+    /// Counters and gauges.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Report {
+    /// `Ready` of an object changed its status or its reason.
+    pub fn transition(&self, object: &SealedSecret, verdict: &Verdict) {
+        let key = key(object);
+        if verdict.secret.is_some() {
+            info!(object = %key, reason = verdict.reason.as_str(), "{}", verdict.message);
+        } else {
+            warn!(object = %key, reason = verdict.reason.as_str(), "{}", verdict.message);
+        }
+    }
+
+    /// A Secret that somebody changed was repaired.
+    pub fn drift(&self, object: &SealedSecret, drift: Drift, manager: &str) {
+        self.metrics.drifted(drift);
+        info!(object = %key(object), drift = drift.as_str(), manager, "the Secret was changed by somebody and is repaired");
+    }
+
+    /// A look at an object ended with this reason.
+    pub fn outcome(&self, key: &Key, reason: SealedSecretReason) {
+        debug!(object = %key, reason = reason.as_str(), "looked at");
+    }
+
+    /// A look at an object ended without anything that its status could say.
+    pub fn unanswered(&self, key: &Key, error: &WriteError) {
+        let cause = match error {
+            WriteError::Refused(cause) | WriteError::Unavailable(cause) => cause.to_string(),
+            _ => String::new(),
+        };
+        if let WriteError::Refused(cause) | WriteError::Unavailable(cause) = error {
+            self.metrics.api_failed(cause);
+        }
+        warn!(object = %key, cause, "{error}");
+    }
+}
+
+impl Report {
+    /// How the queue is.
+    pub fn queue(&self, queue: &Queue<Key>) {
+        let now = Instant::now();
+        for lane in Lane::ALL {
+            self.metrics.queued(lane, queue.backlog(lane, now));
+        }
+    }
+
+    /// A look ended.
+    pub fn look(&self, next: Next, wrote: bool, took: Duration) {
+        let (outcome, class) = match next {
+            Next::Settled | Next::Nothing if wrote => (Outcome::Changed, Class::None),
+            Next::Settled | Next::Nothing => (Outcome::Unchanged, Class::None),
+            Next::Stalled => (Outcome::Failed, Class::User),
+            Next::Retry | Next::After(_) => (Outcome::Failed, Class::Transient),
+        };
+        self.metrics.reconciled(Kind::SealedSecret, outcome, class, took);
+    }
+
+    /// A Secret was written.
+    pub fn wrote(&self, write: Write) {
+        self.metrics.wrote(write);
+    }
+}
+
+fn key(object: &SealedSecret) -> Key {
+    Key::new(object.meta().namespace.as_deref().unwrap_or_default(), &object.name_any())
+}

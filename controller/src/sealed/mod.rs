@@ -1,0 +1,340 @@
+//! One look at one SealedSecret: `read -> decide -> apply -> status`.
+//!
+//! [`reconcile`] joins the four and decides nothing itself; what comes of it is a [`Next`] for the queue.
+
+pub mod decide;
+pub mod read;
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use k8s_openapi::jiff::Timestamp;
+use kube::{Api, Client, ResourceExt, core::ObjectMeta};
+use seal_crds::{
+    SealedSecret,
+    condition::{self, SealedSecretReason as Reason},
+    sealed_secret::{DeletionPolicy, SecretStatus},
+};
+use tokio::sync::watch;
+
+use self::{
+    decide::{Decision, Drift, Facts, Live, Observed, Refusal},
+    read::Read,
+};
+use crate::{
+    apply::{WriteError, Writer, facts_of},
+    error::ApiError,
+    keys::KeyIndex,
+    metrics::Write,
+    report::Report,
+    status::{self, Verdict},
+    store::{Key, Store},
+};
+
+/// How often a look is begun anew at once, because something changed under it.
+const RETRIES: usize = 4;
+
+/// What every look at an object needs.
+#[derive(Clone)]
+pub struct Context {
+    /// For reading.
+    pub client: Client,
+    /// For writing.
+    pub writer: Writer,
+    /// The picture of the cluster.
+    pub store: Arc<Mutex<Store>>,
+    /// The keys.
+    pub keys: watch::Receiver<Arc<KeyIndex>>,
+    /// The controller's own namespace.
+    pub own_namespace: Arc<str>,
+    /// Metrics, Events and the log.
+    pub report: Report,
+}
+
+impl Context {
+    /// The store. A panic elsewhere while it was held leaves it usable: every change of it is whole.
+    pub fn store(&self) -> MutexGuard<'_, Store> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the queue does with the object now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// It is settled; only an event brings it back.
+    Settled,
+    /// It is not, and is tried again, ever more slowly.
+    Retry,
+    /// It is not, and only a person can help; tried again all the same.
+    Stalled,
+    /// It is looked at again after this time.
+    After(Duration),
+    /// Nothing is to be done here: it is gone, or another replica leads.
+    Nothing,
+}
+
+/// How one look ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// What the queue does with the object now.
+    pub next: Next,
+    /// Whether the Secret or the status was written.
+    pub wrote: bool,
+}
+
+impl From<Next> for Look {
+    fn from(next: Next) -> Self {
+        Self { next, wrote: false }
+    }
+}
+
+/// Looks at one object. With `verify`, the Secret itself is read even where nothing speaks for a change.
+pub async fn reconcile(context: &Context, key: &Key, verify: bool) -> Look {
+    let keys = context.keys.borrow().clone();
+    if !verify && context.store().is_settled(key, &keys) {
+        return Next::Settled.into();
+    }
+    let mut must_ask = verify;
+    for _ in 0..RETRIES {
+        match attempt(context, key, &keys, must_ask).await {
+            Ok(look) => return look,
+            Err(WriteError::Conflict) => must_ask = true,
+            // Also where the namespace is going: the garbage collector is at work, and a drift that is not.
+            Err(WriteError::NotLeading | WriteError::Gone | WriteError::Terminating) => return Next::Nothing.into(),
+            Err(error @ (WriteError::Refused(_) | WriteError::Unavailable(_))) => {
+                context.report.unanswered(key, &error);
+                return Next::Retry.into();
+            }
+        }
+    }
+    Next::Retry.into()
+}
+
+/// One pass. Err: nothing could be said about the object, not even in its status.
+async fn attempt(context: &Context, key: &Key, keys: &Arc<KeyIndex>, must_ask: bool) -> Result<Look, WriteError> {
+    let (summary, waiting) = {
+        let mut store = context.store();
+        let Some(summary) = store.summary(key).cloned() else { return Ok(Next::Nothing.into()) };
+        (summary, store.take_full(key))
+    };
+    let object = match read::object(&context.client, key, &summary, waiting).await.map_err(unread)? {
+        Read::Object(object) => object,
+        Read::Unreadable(object) => {
+            let message = "the spec cannot be read: a field has another type than this controller expects";
+            return tell(context, key, &object, &refused(Refusal::new(Reason::InvalidSpec, message)), None).await;
+        }
+        Read::Gone => return Ok(Next::Nothing.into()),
+    };
+    if object.metadata.deletion_timestamp.is_some() {
+        return Ok(Next::Nothing.into());
+    }
+    let target = Key::new(&key.namespace, object.target_name());
+    let (must_ask, rival, contest) = {
+        let store = context.store();
+        let must_ask = must_ask || read::is_expected(&store, &target, &object);
+        (must_ask, store.rival(key), store.contest(key, Instant::now()))
+    };
+    let live = read::live(&context.client, &target, must_ask).await.map_err(unread)?;
+    let (live, decision) = decided(context, keys, object.clone(), live, rival, contest).await?;
+
+    match decision {
+        Decision::Refuse(refusal) => {
+            let after = refusal.after;
+            let look = tell(context, key, &object, &refused(refusal), None).await?;
+            Ok(Look { next: after.map_or(look.next, Next::After), ..look })
+        }
+        decision => match carry_out(context, &target, &live, decision).await {
+            Ok(done) => finish(context, key, &object, &live, done).await,
+            Err(error @ WriteError::Refused(_)) => {
+                tell(context, key, &object, &failed(Reason::WriteRefused, &error), None).await
+            }
+            Err(error) => Err(error),
+        },
+    }
+}
+
+fn unread(error: ApiError) -> WriteError {
+    match WriteError::from(error) {
+        // Nothing was written, so nothing was refused for good.
+        WriteError::Refused(error) => WriteError::Unavailable(error),
+        other => other,
+    }
+}
+
+/// Decides on a thread where the arithmetic of many values holds up nobody.
+async fn decided(
+    context: &Context,
+    keys: &Arc<KeyIndex>,
+    object: Arc<SealedSecret>,
+    live: Live,
+    rival: Option<Key>,
+    contest: Option<(String, Duration)>,
+) -> Result<(Live, Decision), WriteError> {
+    let (keys, own_namespace) = (keys.clone(), context.own_namespace.clone());
+    let work = move || {
+        let observed = Observed {
+            object: &object,
+            live: &live,
+            rival: rival.as_ref().map(|rival| &*rival.name),
+            own_namespace: &own_namespace,
+            contest,
+        };
+        let decision = decide::decide(&observed, &keys);
+        (live, decision)
+    };
+    // The only way to fail is a panic, which the hook has logged.
+    tokio::task::spawn_blocking(work).await.map_err(|_| WriteError::Refused(ApiError::Malformed))
+}
+
+/// A Secret that is now as it should be.
+struct Done {
+    facts: Facts,
+    /// As the API server has it now, if it was written.
+    metadata: Option<ObjectMeta>,
+    write: Option<Write>,
+    drift: Option<Drift>,
+}
+
+/// Does what was decided, except for refusals, which need nothing done.
+async fn carry_out(context: &Context, target: &Key, live: &Live, decision: Decision) -> Result<Done, WriteError> {
+    let writer = &context.writer;
+    let (metadata, write, drift, desired) = match decision {
+        Decision::Hold(facts) => {
+            let metadata = match live {
+                Live::Present(live) => Some(live.metadata.clone()),
+                _ => None,
+            };
+            return Ok(Done { facts, metadata, write: None, drift: None });
+        }
+        Decision::Create { desired, drift } => (writer.create_secret(&desired).await, Write::Create, drift, desired),
+        Decision::Change { desired, mut facts, take_over, is_adoption, drift } => {
+            if let Some(take_over) = take_over {
+                facts = writer.take_over(target, &facts, &take_over).await?;
+            }
+            let write = if is_adoption { Write::Adopt } else { Write::Update };
+            (writer.change_secret(&desired, &facts).await, write, drift, desired)
+        }
+        Decision::Replace { desired, facts } => {
+            (writer.replace_secret(&desired, &facts).await, Write::Replace, None, desired)
+        }
+        Decision::Refuse(_) => return Err(WriteError::Refused(ApiError::Malformed)),
+    };
+    let metadata = metadata.map_err(|error| without_secrets(error, &desired))?;
+    context.report.wrote(write);
+    Ok(Done { facts: facts_of(&metadata), metadata: Some(metadata), write: Some(write), drift })
+}
+
+/// An admission webhook may have quoted the Secret in its refusal.
+fn without_secrets(error: WriteError, desired: &crate::target::Desired) -> WriteError {
+    match error {
+        WriteError::Refused(error) => {
+            let values = desired.data.values().map(|value| value.as_slice());
+            WriteError::Refused(error.cleared_of(values))
+        }
+        other => other,
+    }
+}
+
+/// After the Secret is right: old targets go, repairs are counted, the status says so.
+async fn finish(
+    context: &Context,
+    key: &Key,
+    object: &SealedSecret,
+    live: &Live,
+    done: Done,
+) -> Result<Look, WriteError> {
+    if let Some(metadata) = &done.metadata {
+        context.store().apply_secret(metadata);
+    }
+    if let Some(drift) = done.drift {
+        let manager = decide::meddler(live);
+        context.store().repaired(key, &manager, Instant::now());
+        context.report.drift(object, drift, &manager);
+    }
+    let strays = context.store().strays(key);
+    for (stray, secret) in strays {
+        let facts = Facts { uid: secret.uid.to_string(), resource_version: secret.resource_version.to_string() };
+        match object.spec.deletion_policy() {
+            DeletionPolicy::Delete => {
+                context.writer.delete_secret(&stray, &facts).await?;
+                context.report.wrote(Write::Delete);
+            }
+            DeletionPolicy::Retain => {
+                context.writer.release_secret(&stray, &facts).await?;
+                context.report.wrote(Write::Release);
+            }
+        }
+    }
+    let secret = SecretStatus {
+        name: object.target_name().to_owned(),
+        uid: Some(done.facts.uid.clone()),
+        resource_version: Some(done.facts.resource_version.clone()),
+        inputs: Some(status::inputs(object)),
+    };
+    let keys = object.spec.encrypted_data.len();
+    let verdict = Verdict {
+        reason: Reason::Synced,
+        message: format!("Secret {} holds {keys} sealed {}", secret.name, if keys == 1 { "value" } else { "values" }),
+        is_stalled: false,
+        secret: Some(secret),
+    };
+    let created = matches!(done.write, Some(Write::Create | Write::Replace)).then_some(&done.facts);
+    let look = tell(context, key, object, &verdict, created).await?;
+    Ok(Look { wrote: look.wrote || done.write.is_some(), ..look })
+}
+
+fn refused(refusal: Refusal) -> Verdict {
+    Verdict { reason: refusal.reason, message: refusal.message, is_stalled: refusal.is_stalled, secret: None }
+}
+
+fn failed(reason: Reason, error: &WriteError) -> Verdict {
+    Verdict { reason, message: error.text(), is_stalled: false, secret: None }
+}
+
+/// Writes the status if it says something new. `created`: the Secret that was just made for this object.
+async fn tell(
+    context: &Context,
+    key: &Key,
+    object: &SealedSecret,
+    verdict: &Verdict,
+    created: Option<&Facts>,
+) -> Result<Look, WriteError> {
+    let status = status::next(object, verdict, Timestamp::now());
+    let wrote = object.status.as_ref() != Some(&status);
+    if wrote {
+        let api: Api<SealedSecret> = Api::namespaced(context.client.clone(), &key.namespace);
+        let patch = status::patch(&object.metadata, &status, status::SEALED_SECRET_FIELDS);
+        context.store().intend_status(key, &status);
+        match context.writer.patch_status(&api, &object.name_any(), &patch).await {
+            Ok(patched) => drop(context.store().apply_object(Ok(patched))),
+            Err(WriteError::Gone) => {
+                if let Some(facts) = created {
+                    // Nobody is left who would delete it.
+                    let orphan = Key::new(&key.namespace, object.target_name());
+                    let facts = Facts { resource_version: String::new(), ..facts.clone() };
+                    context.writer.delete_secret(&orphan, &facts).await?;
+                }
+                return Ok(Next::Nothing.into());
+            }
+            Err(error) => return Err(error),
+        }
+        if is_transition(object, verdict) {
+            context.report.transition(object, verdict);
+        }
+    }
+    context.report.outcome(key, verdict.reason);
+    let next = match verdict {
+        Verdict { secret: Some(_), .. } => Next::Settled,
+        Verdict { is_stalled: true, .. } => Next::Stalled,
+        _ => Next::Retry,
+    };
+    Ok(Look { next, wrote })
+}
+
+/// Whether `Ready` changes its status or its reason.
+fn is_transition(object: &SealedSecret, verdict: &Verdict) -> bool {
+    let conditions = object.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    condition::find(conditions, condition::READY).is_none_or(|ready| ready.reason != verdict.reason.as_str())
+}
