@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use seal_crds::SealedSecret;
-use seal_envelope::{DataKey, Identity, KeyId, Place, RingKey, SealedFor, Token};
+use seal_envelope::{DataKey, Identity, KeyId, Place, Recipient, RingKey, SealedFor, Token};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -100,24 +100,34 @@ impl Opener {
 
     fn ring_key(&mut self, id: KeyId) -> Result<&RingKey> {
         if !self.opened.contains_key(&id) {
-            let (ring, listed) = rings::holding(&self.rings, id).ok_or_else(|| self.unknown_key(id))?;
-            let ring_key = ring.open_key(id, &self.identities)?;
-            let is_disabled = listed.is_disabled();
-            let mut doubts = Vec::new();
-            if is_disabled {
-                doubts.push(Error::request(format!(
-                    "key {id} of the ring `{}` is disabled: no cluster opens it",
-                    ring.name()
-                )));
-            }
-            let is_first = !self.opened.keys().any(|known| ring.ring.keys().iter().any(|key| key.key_id() == *known));
-            if is_first {
-                doubts.extend(ring.open(&self.identities).err());
-            }
+            let (ring_key, doubts) = self.open_ring_key(id)?;
             self.opened.insert(id, ring_key);
             self.doubts.extend(doubts);
         }
         self.opened.get(&id).ok_or_else(|| Error::bug("a key was opened and is not there"))
+    }
+
+    /// Opens a key with the first ring that holds it and has one of these identities as a member.
+    fn open_ring_key(&self, id: KeyId) -> Result<(RingKey, Vec<Error>)> {
+        let mut refusal = None;
+        for (ring, listed) in rings::holding(&self.rings, id) {
+            let ring_key = match ring.open_key(id, &self.identities) {
+                Ok(ring_key) => ring_key,
+                Err(error) => {
+                    refusal.get_or_insert(error);
+                    continue;
+                }
+            };
+            let disabled = || {
+                let ring = ring.name();
+                Error::request(format!("key {id} of the ring `{ring}` is disabled: no cluster opens it"))
+            };
+            let is_known = |key: &Recipient| self.opened.contains_key(&key.key_id());
+            // The ring as a whole is looked at once.
+            let unproven = if ring.ring.keys().iter().any(is_known) { None } else { ring.open(&self.identities).err() };
+            return Ok((ring_key, listed.is_disabled().then(disabled).into_iter().chain(unproven).collect()));
+        }
+        Err(refusal.unwrap_or_else(|| self.unknown_key(id)))
     }
 
     fn unknown_key(&self, id: KeyId) -> Error {

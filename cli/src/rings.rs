@@ -37,9 +37,9 @@ pub(crate) fn given_or_pinned(given: &[String], config: &Config) -> Result<Vec<R
     Ok(rings)
 }
 
-/// The ring that holds this key, and the key as it lists it.
-pub(crate) fn holding(rings: &[RingFile], id: KeyId) -> Option<(&RingFile, &ListedKey)> {
-    rings.iter().find_map(|ring| {
+/// The rings that hold this key, and the key as each lists it.
+pub(crate) fn holding(rings: &[RingFile], id: KeyId) -> impl Iterator<Item = (&RingFile, &ListedKey)> {
+    rings.iter().filter_map(move |ring| {
         let position = ring.ring.keys().iter().position(|key| key.key_id() == id)?;
         Some((ring, ring.manifest.spec.keys.get(position)?))
     })

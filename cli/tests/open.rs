@@ -141,6 +141,16 @@ fn an_unknown_key_is_named_with_those_at_hand() {
 }
 
 #[test]
+fn of_two_rings_that_hold_a_key_the_one_that_the_identity_opens_is_used() {
+    let (folder, _) = sealed_shop();
+    folder.write(".seal/keyrings/other.yaml", folder.read(".seal/keyrings/prod.yaml"));
+    folder.seal(&["ring", "remove", "./.seal/keyrings/other.yaml", "eu", "-i", "recovery.txt"]).succeeds();
+    let run = folder.seal(&["open", "sealed.yaml", "-i", "eu.txt", "--key", "password"]).succeeds();
+    assert_eq!(run.stdout, b"hunter2\n");
+    folder.seal(&["open", "-", "-i", "-"]).fails(2, "stdin can be read once only");
+}
+
+#[test]
 fn many_documents_open_together_and_one_by_name() {
     let (folder, _) = sealed_shop();
     folder.write("more.yaml", format!("{}---\n{}", secret("a", "shop").0, secret("b", "test").0));

@@ -106,7 +106,7 @@ fn list_key(document: &SealedDocument, key: &str, token: &str, rings: &[RingFile
     ListedKey::Value {
         key: key.to_owned(),
         key_id: token.key_id().to_string(),
-        ring: rings::holding(rings, token.key_id()).map(|(ring, _)| ring.name().to_owned()),
+        ring: rings::holding(rings, token.key_id()).next().map(|(ring, _)| ring.name().to_owned()),
         place: if binding.tag(&data_key) == token.place() { "ok" } else { "moved" },
         bucket: token.bucket(),
     }

@@ -18,12 +18,12 @@ use crate::{
 };
 
 pub(crate) fn run(args: OpenArgs) -> Result<()> {
+    let mut opener = opener(&args.keys.identities, &args.keys.rings, &args.files)?;
     let mut documents = Vec::new();
     for file in &args.files {
         documents.extend(sealed::read(file)?);
     }
     let documents = selected(documents, args.name.as_deref(), args.key.as_deref())?;
-    let mut opener = opener(&args.keys.identities, &args.keys.rings, args.files.first())?;
     let mut opened = Vec::new();
     for document in &documents {
         opened.push((document, opener.open(document, args.namespace.as_deref(), args.key.as_deref())?));
@@ -37,9 +37,13 @@ pub(crate) fn run(args: OpenArgs) -> Result<()> {
     }
 }
 
-/// Identities and the rings that they may open, looked for from `file` upward.
-pub(super) fn opener(identities: &[PathBuf], given: &[String], file: Option<&PathBuf>) -> Result<Opener> {
-    let file = file.filter(|file| file.as_os_str() != "-");
+/// Identities and the rings that they may open, looked for from the first file upward.
+pub(super) fn opener(identities: &[PathBuf], given: &[String], files: &[PathBuf]) -> Result<Opener> {
+    let from_stdin = files.iter().chain(identities).filter(|file| file.as_os_str() == "-").count();
+    if from_stdin > 1 {
+        return Err(Error::usage("stdin can be read once only").hint("give the identity or the sealed file as a file"));
+    }
+    let file = files.iter().find(|file| file.as_os_str() != "-");
     let beside = file.map(|file| if file.is_dir() { file.join("any") } else { file.clone() });
     let config = Config::find(beside.as_deref())?;
     let rings = rings::given_or_pinned(given, &config)?;

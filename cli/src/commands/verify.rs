@@ -52,7 +52,7 @@ fn ask(args: &VerifyArgs, documents: &[SealedDocument]) -> Result<usize> {
 
 /// Opens everything here, as a cluster would: what a cluster refuses is no.
 fn drill(args: &VerifyArgs, documents: &[SealedDocument]) -> Result<usize> {
-    let mut opener = opener(&args.identities, &args.rings, args.paths.first())?;
+    let mut opener = opener(&args.identities, &args.rings, &args.paths)?;
     let mut failures = 0;
     for document in documents {
         let outcome = opener.open(document, args.namespace.as_deref(), None);
