@@ -8,27 +8,30 @@ use super::{cluster::ClusterArgs, ring::Listing, seal::Format};
 
 const OPEN_EXAMPLES: &str = "\
 Examples:
-  seal open sealed.yaml -i recovery.txt                            # a Secret manifest
-  seal open sealed.yaml -i recovery.txt --key password             # one value, as it is
-  seal open sealed.yaml -i recovery.txt | kubectl apply -f -       # without any controller";
+  seal open sealed.yaml -i recovery.txt                         # a Secret manifest
+  seal open sealed.yaml -i recovery.txt --key password          # one value, as it is
+  seal open sealed.yaml -i recovery.txt | kubectl apply -f -    # without any controller";
 
 const LS_HELP: &str = "\
 JSON: an array with one object for each SealedSecret:
-  file, document (from 1), namespace, name (of the Secret), sealedFor {name, namespaces} (an absent part means any),
-  keys [{key, keyId, ring, place (ok or moved), bucket (bytes; the value is shorter)}, or {key, error}],
-  vault [{key, source, store}]
+  file, document    where it stands; documents count from 1
+  namespace, name   of the Secret that it makes
+  sealedFor         {name, namespaces}; an absent part means any
+  keys              [{key, keyId, ring, place, bucket}], or {key, error} for no sealed value;
+                    place is ok or moved, the value is shorter than bucket bytes
+  vault             [{key, source, store}]; no key: all of the source
 
 Examples:
   seal ls sealed.yaml -o json
-  seal ls                                                          # every sealed file below this folder";
+  seal ls                         # every sealed file below this folder";
 
 const VERIFY_HELP: &str = "\
 Exit codes: 0 everything opens, 1 something does not or could not be asked.
 
 Examples:
-  seal verify sealed.yaml                                          # asks the cluster of the current context
+  seal verify sealed.yaml         # asks the cluster of the current context
   seal verify sealed.yaml --controller-url http://127.0.0.1:8080
-  seal verify apps/ -i recovery.txt                                # a drill: would this identity recover everything?";
+  seal verify apps -i recovery.txt        # a drill: would this identity recover everything?";
 
 /// Open sealed files, for members of the ring
 ///
@@ -68,7 +71,7 @@ pub(crate) struct OpenArgs {
 pub(crate) struct OpenerArgs {
     /// Identity file of a member of the ring; `-` is stdin
     ///
-    /// A file behind a passphrase is asked for it.
+    /// Asks for the passphrase of a file that has one.
     #[arg(
         short,
         long = "identity",
@@ -79,8 +82,8 @@ pub(crate) struct OpenerArgs {
     )]
     pub(crate) identities: Vec<PathBuf>,
 
-    /// Ring file that holds the wraps [default: those in `.seal/keyrings/`]
-    #[arg(long = "ring", value_name = "FILE")]
+    /// Ring that holds the wraps, a name or a file [default: those in `.seal/keyrings/`]
+    #[arg(long = "ring", value_name = "RING")]
     pub(crate) rings: Vec<String>,
 }
 
@@ -101,8 +104,8 @@ pub(crate) struct LsArgs {
 
 /// Ask whether sealed files can be opened, by a cluster or by an identity
 ///
-/// The cluster's controller is asked through the API server. It answers yes or no for each object, nothing else; nothing
-/// leaves the sealed file.
+/// The cluster's controller is asked through the API server. It is sent what is sealed, and answers yes or no for each
+/// object, nothing else.
 #[derive(Args)]
 #[command(after_long_help = VERIFY_HELP)]
 pub(crate) struct VerifyArgs {
@@ -125,8 +128,8 @@ pub(crate) struct VerifyArgs {
     #[arg(short, long = "identity", value_name = "FILE", conflicts_with_all = ["controller_url", "context", "kubeconfig"])]
     pub(crate) identities: Vec<PathBuf>,
 
-    /// With -i: ring file that holds the wraps [default: those in `.seal/keyrings/`]
-    #[arg(long = "ring", value_name = "FILE", requires = "identities")]
+    /// With -i: ring that holds the wraps, a name or a file [default: those in `.seal/keyrings/`]
+    #[arg(long = "ring", value_name = "RING", requires = "identities")]
     pub(crate) rings: Vec<String>,
 
     /// Namespace of SealedSecrets that name none

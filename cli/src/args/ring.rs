@@ -6,8 +6,8 @@ use clap::{Args, Subcommand, ValueEnum};
 
 const KEYGEN_EXAMPLES: &str = "\
 Examples:
-  seal keygen -w recovery.txt > recovery.pub       # keep recovery.txt offline; recovery.pub is public
-  seal keygen --passphrase -w recovery.txt         # asks for a passphrase; `age -d recovery.txt` shows the identity";
+  seal keygen -w recovery.txt > recovery.pub    # keep recovery.txt offline, recovery.pub is public
+  seal keygen --passphrase -w recovery.txt      # asks for one; `age -d` opens it, too";
 
 const NEW_EXAMPLES: &str = "\
 Examples:
@@ -172,7 +172,7 @@ pub(crate) struct StatusArgs {
 pub(crate) struct MemberArgs {
     /// Identity file of a member of the ring; `-` is stdin
     ///
-    /// A file behind a passphrase is asked for it.
+    /// Asks for the passphrase of a file that has one.
     #[arg(
         short,
         long = "identity",
