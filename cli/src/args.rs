@@ -25,7 +25,7 @@ const CONTROLLER_NAMESPACE: &str = "sealwright-system";
 
 const EXAMPLES: &str = "\
 Examples:
-  kubectl create secret generic db --from-literal=password=s3cret -n shop --dry-run=client -o yaml | seal > db.yaml
+  kubectl create secret generic db --from-file=password -n shop --dry-run=client -o yaml | seal > sealed.yaml
   seal secret.yaml -w sealed.yaml            # a new sealed file, or merged into an existing one
   seal secret.yaml --to ring.yaml            # no .seal/ needed: a ring file is enough
   seal --in-place apps/*/secrets.yaml        # replace the Secrets in these files
@@ -63,4 +63,36 @@ pub(crate) enum Command {
     Config(ConfigCommand),
     Completion(CompletionArgs),
     Man(ManArgs),
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_does_not_contradict_itself() {
+        Cli::command().debug_assert();
+    }
+
+    /// `SNAPSHOTS=overwrite cargo test -p seal reference` writes it anew.
+    #[test]
+    fn the_reference_is_all_of_the_help_text() {
+        let mut command = Cli::command().term_width(100);
+        command.build();
+        let mut text = "<!-- Made from the program's own help: `SNAPSHOTS=overwrite cargo test -p seal reference` -->\n\n# The command line\n".to_owned();
+        describe(&mut command, &mut text);
+        snapbox::assert_data_eq!(text, snapbox::file!["../../docs/reference/cli.md"].raw());
+    }
+
+    fn describe(command: &mut clap::Command, text: &mut String) {
+        let name = command.get_bin_name().unwrap_or("seal").to_owned();
+        let help: Vec<String> =
+            command.render_long_help().to_string().lines().map(|line| line.trim_end().to_owned()).collect();
+        text.push_str(&format!("\n## `{name}`\n\n```text\n{}\n```\n", help.join("\n").trim_end()));
+        for verb in command.get_subcommands_mut().filter(|verb| verb.get_name() != "help" && !verb.is_hide_set()) {
+            describe(verb, text);
+        }
+    }
 }

@@ -22,16 +22,19 @@ mod sealed;
 mod terminal;
 mod values;
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
-use clap::Parser as _;
+use clap::{
+    CommandFactory as _, FromArgMatches as _,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 
 use crate::args::Cli;
 
 fn main() -> ExitCode {
     keep_memory_private();
     report_panics_without_their_text();
-    let cli = Cli::try_parse().unwrap_or_else(|refusal| refuse(&refusal));
+    let cli = parse().unwrap_or_else(|refusal| refuse(&refusal));
     match commands::run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -41,15 +44,37 @@ fn main() -> ExitCode {
     }
 }
 
-/// Ends the program as clap would; but clap quotes what it did not expect, and a private key must not be quoted.
+/// Ends the program as clap would; but clap quotes what it did not expect, and that may be a key or a value.
 fn refuse(refusal: &clap::Error) -> ! {
-    if !config::looks_like_private_key(&refusal.to_string()) {
+    let error = if config::looks_like_private_key(&refusal.to_string()) {
+        error::Error::usage("a private key stands on the command line, where every process can read it")
+            .hint("give a file that holds it, or `-` and the key on stdin")
+    } else if is_about_a_stray_word(refusal) {
+        error::Error::usage("the command line has a word too many; it is not repeated, as it may be a secret")
+            .hint("values are typed, piped, or read from files; see --help")
+    } else {
         refusal.exit();
-    }
-    let error = error::Error::usage("a private key stands on the command line, where every process can read it")
-        .hint("give a file that holds it, or `-` and the key on stdin");
+    };
     output::error(&error);
     std::process::exit(i32::from(error.kind().exit_code()));
+}
+
+fn is_about_a_stray_word(refusal: &clap::Error) -> bool {
+    let word = match refusal.kind() {
+        ErrorKind::UnknownArgument => refusal.get(ContextKind::InvalidArg),
+        ErrorKind::TooManyValues => return true,
+        _ => None,
+    };
+    matches!(word, Some(ContextValue::String(word)) if !word.starts_with('-'))
+}
+
+/// Reads the command line. As kubectl's plugin the program is `kubectl seal`.
+fn parse() -> Result<Cli, clap::Error> {
+    let program = std::env::args_os().next().map(PathBuf::from).unwrap_or_default();
+    let is_plugin = program.file_stem().is_some_and(|name| name == "kubectl-seal" || name == "kubectl_seal");
+    let command = Cli::command();
+    let command = if is_plugin { command.bin_name("kubectl seal") } else { command };
+    Cli::from_arg_matches(&command.try_get_matches()?)
 }
 
 /// Core dumps off: a crash must not write plaintext to the disk. Best effort, a refusal changes nothing for the worse.

@@ -1,5 +1,7 @@
 //! `create`, `set`, `unset`, `value`: values that a person changes, one key at a time.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use self::support::Folder;
@@ -90,6 +92,13 @@ fn a_value_on_the_command_line_is_refused_and_not_repeated() {
     ] {
         let run =
             folder.seal_with_stdin(&arguments, b"x").fails(2, "not taken from the command line").hints("KEY alone");
+        assert!(!run.stderr.contains(MARKER), "{}", run.stderr);
+    }
+    for stray in [
+        &["value", "--for", "shop/db", "password", MARKER][..],
+        &["set", "db.yaml", "password", "--trim=hunter2-marker"],
+    ] {
+        let run = folder.seal_with_stdin(stray, b"x").fails(2, "a word too many");
         assert!(!run.stderr.contains(MARKER), "{}", run.stderr);
     }
     assert_eq!(folder.read("db.yaml"), before);

@@ -1,6 +1,7 @@
 //! Files that cannot be written, and pipes that close: a clear error, and the old file as it was.
 
 #![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 

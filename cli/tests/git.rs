@@ -1,5 +1,7 @@
 //! Sealed files in Git: branches that change different keys of one file merge with plain `git merge`.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use self::support::{Folder, run};

@@ -1,5 +1,7 @@
 //! `seal [FILE...]`: input as people really have it, and what becomes of it. Everything sealed is opened again.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::collections::BTreeMap;

@@ -21,7 +21,7 @@ pub(crate) struct SealArgs {
     /// Replace the Secrets in the files themselves
     ///
     /// Every other document keeps its bytes. The plaintext stays in the history of a file that was committed.
-    #[arg(short, long, requires = "files")]
+    #[arg(long, requires = "files")]
     pub(crate) in_place: bool,
 
     #[command(flatten)]
