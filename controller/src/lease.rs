@@ -22,6 +22,8 @@ use kube::api::{Api, ObjectMeta, PostParams};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
+use crate::error::ApiError;
+
 /// The name of the Lease in the controller's namespace.
 pub const NAME: &str = "seal-controller";
 
@@ -109,6 +111,13 @@ impl Leadership {
 #[derive(Debug)]
 pub struct Announcement(watch::Sender<Option<Instant>>);
 
+impl Announcement {
+    /// Says until when this replica leads; `None`: it does not.
+    pub fn announce(&self, until: Option<Instant>) {
+        self.0.send_replace(until);
+    }
+}
+
 /// A place to announce leadership and the handle to ask it.
 pub fn leadership() -> (Announcement, Leadership) {
     let (sender, receiver) = watch::channel(None);
@@ -129,13 +138,13 @@ pub async fn run(
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
         let leads = turn(&api, &mut elector).await?;
-        announcement.0.send_replace(leads);
+        announcement.announce(leads);
         tokio::select! {
             () = tokio::time::sleep(elector.settings.retry_period) => {}
             () = &mut shutdown => break,
         }
     }
-    announcement.0.send_replace(None);
+    announcement.announce(None);
     release(&api, &mut elector).await
 }
 
@@ -181,7 +190,7 @@ async fn within<T>(limit: Duration, what: &str, call: impl Future<Output = kube:
             None
         }
         Ok(Err(error)) => {
-            warn!(what, %error, "cannot reach the lease");
+            warn!(what, cause = ApiError::from(error).text(), "cannot reach the lease");
             None
         }
         Err(_) => {
@@ -479,14 +488,14 @@ mod tests {
     async fn the_handle_says_no_once_the_deadline_has_passed() {
         let (announcement, mut leadership) = leadership();
         assert!(!leadership.is_leading());
-        announcement.0.send_replace(Some(Instant::now() + Duration::from_secs(3600)));
+        announcement.announce(Some(Instant::now() + Duration::from_secs(3600)));
         leadership.acquired().await;
         assert!(leadership.is_leading());
-        announcement.0.send_replace(Some(Instant::now()));
+        announcement.announce(Some(Instant::now()));
         leadership.lost().await;
         assert_eq!(leadership.deadline(), None);
-        announcement.0.send_replace(Some(Instant::now() + Duration::from_secs(3600)));
-        announcement.0.send_replace(None);
+        announcement.announce(Some(Instant::now() + Duration::from_secs(3600)));
+        announcement.announce(None);
         leadership.lost().await;
     }
 }

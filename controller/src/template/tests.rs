@@ -129,8 +129,10 @@ fn the_deepest_nesting_fits_a_small_stack() {
         "{{ if 0 }}".to_owned() + &"{{ else if 0 }}".repeat(50_000) + "{{ end }}",
         format!("{{{{ {} }}}}", deep("(", ")", 95)),
         format!("{{{{ {} }}}}", deep("(", ")", 200_000)),
-        format!("{{{{ define \"r\" }}}}{}{{{{ end }}}}{{{{ template \"r\" }}}}", deep("{{ if 1 }}", "{{ end }}", 90).replace('1', "{{ template \"r\" }}")),
-        format!("{{{{ define \"r\" }}}}{{{{ if 1 }}}}{{{{ with list 1 }}}}{{{{ range . }}}}{{{{ template \"r\" }}}}{{{{ end }}}}{{{{ end }}}}{{{{ end }}}}{{{{ end }}}}{{{{ template \"r\" }}}}"),
+        "{{ define \"r\" }}".to_owned()
+            + &deep("{{ if 1 }}", "{{ end }}", 90).replacen("1{{ end }}", "{{ template \"r\" }}{{ end }}", 1)
+            + "{{ end }}{{ template \"r\" }}",
+        "{{ define \"r\" }}{{ if 1 }}{{ with list 1 }}{{ range . }}{{ template \"r\" }}{{ end }}{{ end }}{{ end }}{{ end }}{{ template \"r\" }}".to_owned(),
         "{{ $l := list 1 }}{{ range 60 }}{{ $l = list $l }}{{ end }}{{ $l }}{{ toPrettyJson $l }}{{ deepEqual $l $l }}{{ printf \"%d\" $l }}".to_owned(),
         format!("{{{{ fromJson `{}` }}}}", deep("[", "]", 60)),
         format!("{{{{ mustRegexMatch `{}` `1` }}}}", deep("(", ")", 60)),

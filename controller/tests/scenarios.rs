@@ -1,0 +1,491 @@
+//! The exact requests of one look at an object, against an API server that answers from a script.
+//!
+//! What the real API server makes of these requests is the business of the suites in `tests/`; here stands that no
+//! request is ever more than needed, carries its precondition, and is sent at all only while this replica may write.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use http_body_util::BodyExt;
+use kube::{Client, client::Body};
+use seal_controller::{
+    apply::Writer,
+    keys::{KeyIndex, OpenedRing, rings::OpenedKey},
+    lease::{self, Announcement},
+    metrics::Metrics,
+    report::Report,
+    sealed::{self, Context, Next},
+    store::{Key, Store},
+    target,
+};
+use seal_crds::{
+    SealedSecret,
+    condition::{KeyRingReason, RecoverableReason},
+};
+use seal_envelope::{DataKey, RingKey, SealedFor};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+const MARKER: &str = "plaintext-that-must-not-be-seen";
+
+/// A request as it is compared: method, path with query, and the body.
+struct Seen {
+    line: String,
+    body: Value,
+}
+
+/// What a request is answered with.
+enum Answer {
+    /// This.
+    Fixed(u16, Value),
+    /// The object with the status of the request, at this version.
+    Patched(Value, &'static str),
+}
+
+#[derive(Default)]
+struct Script {
+    answers: VecDeque<Answer>,
+    seen: Vec<Seen>,
+}
+
+/// A controller with one key, before an API server that answers from a script.
+struct Scenario {
+    context: Context,
+    script: Arc<Mutex<Script>>,
+    ring_key: RingKey,
+    announcement: Announcement,
+    schema: watch::Sender<bool>,
+    // The context holds the other end.
+    _keys: watch::Sender<Arc<KeyIndex>>,
+}
+
+impl Scenario {
+    /// A replica that leads, with a ring key that opens.
+    fn new() -> Self {
+        let script = Arc::new(Mutex::new(Script::default()));
+        let client = Client::new(service(script.clone()), "default");
+        let (announcement, leadership) = lease::leadership();
+        announcement.announce(Some(Instant::now() + Duration::from_secs(3600)));
+        let (schema, is_schema_right) = watch::channel(true);
+        let ring_key = RingKey::generate().unwrap();
+        let (keys, index) = watch::channel(Arc::new(index_of(&ring_key)));
+        let context = Context {
+            client: client.clone(),
+            writer: Writer::new(client, leadership, is_schema_right),
+            store: Arc::new(Mutex::new(Store::new(1 << 20))),
+            keys: index,
+            own_namespace: "sealwright-system".into(),
+            report: Report { metrics: Arc::new(Metrics::new()) },
+        };
+        Self { context, script, ring_key, announcement, schema, _keys: keys }
+    }
+
+    /// An object `shop/db` with one value, as the API server first shows it.
+    fn object(&self) -> Value {
+        let sealed_for = SealedFor::new(Some("db"), ["shop"]).unwrap();
+        let key = DataKey::new("password").unwrap();
+        let token = seal_envelope::seal(self.ring_key.recipient(), &sealed_for, &key, MARKER.as_bytes()).unwrap();
+        json!({
+            "apiVersion": "sealwright.dev/v1alpha1", "kind": "SealedSecret",
+            "metadata": {
+                "name": "db", "namespace": "shop", "uid": "object-uid", "resourceVersion": "100", "generation": 1,
+                "creationTimestamp": "2026-11-21T09:00:00Z",
+            },
+            "spec": {
+                "sealedFor": {"name": "db", "namespaces": ["shop"]},
+                "encryptedData": {"password": token.to_string()},
+            },
+            "status": {"observedGeneration": -1},
+        })
+    }
+
+    /// Lets the watch bring an object.
+    fn arrives(&self, object: &Value) {
+        let object: SealedSecret = serde_json::from_value(object.clone()).unwrap();
+        self.context.store().apply_object(Ok(object));
+    }
+
+    /// What the next requests are answered with.
+    fn answers<const N: usize>(&self, answers: [Answer; N]) {
+        self.script.lock().unwrap().answers.extend(answers);
+    }
+
+    async fn look(&self) -> Next {
+        self.look_at(false).await
+    }
+
+    async fn look_at(&self, verify: bool) -> Next {
+        sealed::reconcile(&self.context, &Key::new("shop", "db"), verify).await.next
+    }
+
+    /// The requests since the last time, in order. Every answer of the script must have been used.
+    fn requests(&self) -> Vec<Seen> {
+        let mut script = self.script.lock().unwrap();
+        assert!(script.answers.is_empty(), "{} answers were not asked for", script.answers.len());
+        let seen = std::mem::take(&mut script.seen);
+        for request in seen.iter().filter(|request| request.line.contains("sealwright.dev")) {
+            assert!(!request.body.to_string().contains(MARKER), "a status shows a value");
+        }
+        seen
+    }
+
+    fn lines(&self) -> Vec<String> {
+        self.requests().into_iter().map(|request| request.line).collect()
+    }
+}
+
+fn service(
+    script: Arc<Mutex<Script>>,
+) -> impl tower::Service<
+    http::Request<Body>,
+    Response = http::Response<Body>,
+    Error = std::io::Error,
+    Future = impl Future<Output = Result<http::Response<Body>, std::io::Error>> + Send,
+> + Clone
++ Send {
+    tower::service_fn(move |request: http::Request<Body>| {
+        let script = script.clone();
+        async move {
+            let line = format!("{} {}", request.method(), request.uri().path_and_query().unwrap());
+            let bytes = request.into_body().collect().await.unwrap().to_bytes();
+            let body = serde_json::from_slice(&bytes).unwrap_or_default();
+            let mut script = script.lock().unwrap();
+            let (code, answer) = match script.answers.pop_front() {
+                Some(Answer::Fixed(code, answer)) => (code, answer),
+                Some(Answer::Patched(object, version)) => (200, with_status(&object, version, &body)),
+                // The comparison of the requests shows it.
+                None => (501, json!({"code": 501, "reason": "NotForeseen", "status": "Failure", "message": ""})),
+            };
+            script.seen.push(Seen { line, body });
+            let response = http::Response::builder().status(code).header("content-type", "application/json");
+            Ok(response.body(Body::from(answer.to_string().into_bytes())).unwrap())
+        }
+    })
+}
+
+fn index_of(ring_key: &RingKey) -> KeyIndex {
+    let ring = OpenedRing {
+        name: "prod".into(),
+        keys: vec![OpenedKey {
+            id: ring_key.id(),
+            opened: Some((ring_key.clone(), "here".into())),
+            is_proven: true,
+            is_disabled: false,
+        }],
+        members: Vec::new(),
+        reason: KeyRingReason::Opened,
+        message: String::new(),
+        recoverable: RecoverableReason::OtherMembers,
+    };
+    let (index, findings) = KeyIndex::new(&[ring]);
+    assert_eq!(findings, []);
+    index
+}
+
+fn failure(code: u16, reason: &str, causes: Value) -> Answer {
+    let status = json!({
+        "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason,
+        "message": reason, "details": {"causes": causes},
+    });
+    Answer::Fixed(code, status)
+}
+
+fn conflict() -> Answer {
+    failure(409, "Conflict", json!([]))
+}
+
+/// The metadata of the Secret as our apply leaves it.
+fn secret_metadata(resource_version: &str) -> Value {
+    json!({
+        "name": "db", "namespace": "shop", "uid": "secret-uid", "resourceVersion": resource_version,
+        "labels": {"sealwright.dev/owner": target::owner_label("db")},
+        "annotations": {"sealwright.dev/owner": "SealedSecret/db"},
+        "ownerReferences": [{
+            "apiVersion": "sealwright.dev/v1alpha1", "kind": "SealedSecret", "name": "db", "uid": "object-uid",
+            "controller": true,
+        }],
+        "managedFields": [managed("Apply", json!({"f:password": {}}))],
+    })
+}
+
+fn managed(operation: &str, data: Value) -> Value {
+    let ours = operation == "Apply";
+    json!({
+        "manager": if ours { "seal-controller" } else { "kubectl-edit" }, "operation": operation, "apiVersion": "v1",
+        "fieldsType": "FieldsV1",
+        "fieldsV1": if ours {
+            json!({
+                "f:data": data, "f:type": {},
+                "f:metadata": {
+                    "f:labels": {"f:sealwright.dev/owner": {}},
+                    "f:annotations": {"f:sealwright.dev/owner": {}},
+                    "f:ownerReferences": {"k:{\"uid\":\"object-uid\"}": {}},
+                },
+            })
+        } else {
+            json!({"f:data": data})
+        },
+    })
+}
+
+fn applied(resource_version: &str) -> Answer {
+    let metadata = secret_metadata(resource_version);
+    found(json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": metadata}))
+}
+
+fn found(object: Value) -> Answer {
+    Answer::Fixed(200, object)
+}
+
+/// The whole Secret with these values.
+fn secret(resource_version: &str, data: Value) -> Value {
+    let metadata = secret_metadata(resource_version);
+    json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "Opaque", "data": data})
+}
+
+fn base64(text: &str) -> String {
+    use base64::{Engine, prelude::BASE64_STANDARD};
+    BASE64_STANDARD.encode(text)
+}
+
+/// The object after its status was patched by a request with this body.
+fn with_status(object: &Value, version: &str, patch: &Value) -> Value {
+    let mut object = object.clone();
+    object["metadata"]["resourceVersion"] = json!(version);
+    object["status"] = patch["status"].clone();
+    object
+}
+
+const APPLY: &str = "PATCH /api/v1/namespaces/shop/secrets/db?&force=true&fieldManager=seal-controller";
+const READ: &str = "GET /api/v1/namespaces/shop/secrets/db";
+const OBJECT: &str = "GET /apis/sealwright.dev/v1alpha1/namespaces/shop/sealedsecrets/db?&resourceVersion=200";
+const STATUS: &str =
+    "PATCH /apis/sealwright.dev/v1alpha1/namespaces/shop/sealedsecrets/db/status?&fieldManager=seal-controller";
+
+/// What the last status patch says of `Ready`: status and reason.
+fn ready(requests: &[Seen]) -> (String, String) {
+    let status = &requests.iter().rfind(|request| request.line == STATUS).unwrap().body["status"];
+    let ready = status["conditions"].as_array().unwrap().iter().find(|c| c["type"] == "Ready").unwrap();
+    (ready["status"].as_str().unwrap().into(), ready["reason"].as_str().unwrap().into())
+}
+
+/// Brings an object through its first look, so that it is settled at version 200 with its Secret at 150.
+async fn settled(scenario: &Scenario) -> Value {
+    let object = scenario.object();
+    scenario.arrives(&object);
+    scenario.answers([applied("150"), Answer::Patched(object.clone(), "200")]);
+    assert_eq!(scenario.look().await, Next::Settled);
+    with_status(&object, "200", &scenario.requests()[1].body)
+}
+
+#[tokio::test]
+async fn a_fresh_object_costs_one_apply_and_one_status() {
+    let scenario = Scenario::new();
+    let object = scenario.object();
+    scenario.arrives(&object);
+    scenario.answers([applied("150"), Answer::Patched(object.clone(), "200")]);
+    assert_eq!(scenario.look().await, Next::Settled);
+
+    let requests = scenario.requests();
+    let lines: Vec<_> = requests.iter().map(|request| request.line.as_str()).collect();
+    assert_eq!(lines, [APPLY, STATUS]);
+    // The apply creates what must be absent, and nothing else.
+    let apply = &requests[0].body;
+    assert_eq!(apply["metadata"]["resourceVersion"], "1");
+    assert_eq!(apply["metadata"].get("uid"), None);
+    assert_eq!(apply["data"], json!({"password": base64(MARKER)}));
+    assert_eq!(apply["metadata"]["ownerReferences"][0]["uid"], "object-uid");
+    // The status is of the object that was read.
+    let patch = &requests[1].body;
+    assert_eq!(
+        (&patch["metadata"]["uid"], &patch["metadata"]["resourceVersion"]),
+        (&json!("object-uid"), &json!("100"))
+    );
+    assert_eq!(patch["status"]["observedGeneration"], 1);
+    assert_eq!(patch["status"]["secret"]["uid"], "secret-uid");
+    assert_eq!(ready(&requests), ("True".into(), "Synced".into()));
+}
+
+#[tokio::test]
+async fn a_settled_object_costs_nothing() {
+    let scenario = Scenario::new();
+    settled(&scenario).await;
+    assert_eq!(scenario.look().await, Next::Settled);
+    assert_eq!(scenario.lines(), [""; 0]);
+}
+
+#[tokio::test]
+async fn the_verification_of_a_right_secret_is_one_read() {
+    let scenario = Scenario::new();
+    let object = settled(&scenario).await;
+    // Settled objects do not wait in the store.
+    scenario.answers([found(object.clone()), found(secret("150", json!({"password": base64(MARKER)})))]);
+    assert_eq!(scenario.look_at(true).await, Next::Settled);
+    assert_eq!(scenario.lines(), [OBJECT, READ]);
+}
+
+#[tokio::test]
+async fn a_secret_that_appeared_unseen_is_read_and_left_alone_if_it_is_foreign() {
+    let scenario = Scenario::new();
+    let object = scenario.object();
+    scenario.arrives(&object);
+    let foreign = json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "Opaque", "data": {"a": base64("b")},
+        "metadata": {"name": "db", "namespace": "shop", "uid": "foreign-uid", "resourceVersion": "50"},
+    });
+    scenario.answers([conflict(), found(object.clone()), found(foreign), Answer::Patched(object.clone(), "200")]);
+    scenario.look().await;
+    let requests = scenario.requests();
+    let lines: Vec<_> = requests.iter().map(|request| request.line.as_str()).collect();
+    assert_eq!((lines[0], lines[2], lines[3]), (APPLY, READ, STATUS));
+    assert!(lines.len() == 4 && lines[1].starts_with("GET "));
+    assert_eq!(ready(&requests), ("False".into(), "TargetNotOwned".into()));
+}
+
+#[tokio::test]
+async fn an_edited_secret_is_repaired_by_one_apply_with_the_version_that_was_read() {
+    let scenario = Scenario::new();
+    let object = settled(&scenario).await;
+    let edited = json!({"password": base64("edited")});
+    scenario.answers([
+        found(object.clone()),
+        found(secret("160", edited)),
+        applied("161"),
+        Answer::Patched(object.clone(), "201"),
+    ]);
+    assert_eq!(scenario.look_at(true).await, Next::Settled);
+    let requests = scenario.requests();
+    let lines: Vec<_> = requests.iter().map(|request| request.line.as_str()).collect();
+    assert_eq!(lines[1..], [READ, APPLY, STATUS]);
+    let apply = &requests[2].body["metadata"];
+    assert_eq!((&apply["uid"], &apply["resourceVersion"]), (&json!("secret-uid"), &json!("160")));
+}
+
+#[tokio::test]
+async fn an_extra_key_costs_one_more_patch_that_moves_ownership_first() {
+    let scenario = Scenario::new();
+    let object = settled(&scenario).await;
+    let mut extra = secret("160", json!({"password": base64(MARKER), "extra": base64("x")}));
+    extra["metadata"]["managedFields"] =
+        json!([managed("Apply", json!({"f:password": {}})), managed("Update", json!({"f:extra": {}}))]);
+    scenario.answers([
+        found(object.clone()),
+        found(extra),
+        applied("161"),
+        applied("162"),
+        Answer::Patched(object.clone(), "201"),
+    ]);
+    assert_eq!(scenario.look_at(true).await, Next::Settled);
+    let requests = scenario.requests();
+    let patch = &requests[2];
+    assert_eq!(patch.line, "PATCH /api/v1/namespaces/shop/secrets/db?&fieldManager=seal-controller");
+    let tests: Vec<_> = patch.body.as_array().unwrap().iter().filter(|op| op["op"] == "test").collect();
+    assert_eq!(tests.len(), 2, "uid and resourceVersion are tested");
+    assert_eq!(tests[1]["value"], "160");
+    assert_eq!((requests[3].line.as_str(), requests[4].line.as_str()), (APPLY, STATUS));
+    assert_eq!(requests[3].body["metadata"]["resourceVersion"], "161");
+}
+
+#[tokio::test]
+async fn without_the_lease_or_under_an_older_schema_nothing_is_written() {
+    for why in ["no lease", "lease over", "schema"] {
+        let scenario = Scenario::new();
+        scenario.arrives(&scenario.object());
+        match why {
+            "no lease" => scenario.announcement.announce(None),
+            "lease over" => scenario.announcement.announce(Some(Instant::now())),
+            _ => drop(scenario.schema.send_replace(false)),
+        }
+        assert_eq!(scenario.look().await, Next::Nothing, "{why}");
+        assert_eq!(scenario.lines(), [""; 0], "{why}");
+    }
+}
+
+#[tokio::test]
+async fn a_namespace_that_is_being_deleted_is_left_in_peace() {
+    let scenario = Scenario::new();
+    scenario.arrives(&scenario.object());
+    scenario.answers([failure(403, "Forbidden", json!([{"reason": "NamespaceTerminating"}]))]);
+    assert_eq!(scenario.look().await, Next::Nothing);
+    assert_eq!(scenario.lines(), [APPLY]);
+}
+
+#[tokio::test]
+async fn a_server_in_trouble_gets_one_request_and_the_object_its_backoff() {
+    for code in [429, 500, 503] {
+        let scenario = Scenario::new();
+        scenario.arrives(&scenario.object());
+        scenario.answers([failure(code, "Trouble", json!([]))]);
+        assert_eq!(scenario.look().await, Next::Retry, "{code}");
+        assert_eq!(scenario.lines(), [APPLY], "{code}");
+    }
+}
+
+#[tokio::test]
+async fn an_object_that_keeps_changing_is_given_up_for_now() {
+    let scenario = Scenario::new();
+    let object = scenario.object();
+    scenario.arrives(&object);
+    let wrong = || found(secret("160", json!({"password": base64("edited")})));
+    scenario.answers([conflict()]);
+    for _ in 0..3 {
+        scenario.answers([found(object.clone()), wrong(), conflict()]);
+    }
+    assert_eq!(scenario.look().await, Next::Retry);
+    assert_eq!(scenario.lines().iter().filter(|line| *line == APPLY).count(), 4);
+}
+
+#[tokio::test]
+async fn a_secret_whose_object_vanished_meanwhile_is_deleted_again() {
+    let scenario = Scenario::new();
+    scenario.arrives(&scenario.object());
+    scenario.answers([applied("150"), failure(404, "NotFound", json!([])), found(json!({"kind": "Status"}))]);
+    assert_eq!(scenario.look().await, Next::Nothing);
+    let requests = scenario.requests();
+    let lines: Vec<_> = requests.iter().map(|request| request.line.as_str()).collect();
+    assert_eq!(lines[..2], [APPLY, STATUS]);
+    assert!(lines[2].starts_with("DELETE /api/v1/namespaces/shop/secrets/db"), "{}", lines[2]);
+    assert_eq!(requests[2].body["preconditions"]["uid"], "secret-uid");
+    assert_eq!(requests.len(), 3);
+}
+
+#[tokio::test]
+async fn what_cannot_be_opened_costs_one_status_and_then_nothing_but_it() {
+    let scenario = Scenario::new();
+    let mut object = scenario.object();
+    let moved = object["spec"]["encryptedData"]["password"].take();
+    object["spec"]["encryptedData"] = json!({"other": moved});
+    scenario.arrives(&object);
+    scenario.answers([Answer::Patched(object.clone(), "200")]);
+    scenario.look().await;
+    let requests = scenario.requests();
+    assert_eq!(requests.len(), 1);
+    assert_eq!(ready(&requests).0, "False");
+
+    // The same again: the status says it already.
+    scenario.answers([found(with_status(&object, "200", &requests[0].body))]);
+    scenario.look().await;
+    assert_eq!(scenario.lines(), [OBJECT]);
+}
+
+#[tokio::test]
+async fn a_template_that_fails_on_purpose_shows_no_byte_of_a_value() {
+    let scenario = Scenario::new();
+    let mut object = scenario.object();
+    object["spec"]["template"] = json!({"data": {"url": "{{ index .password (index .password 0) }}"}});
+    scenario.arrives(&object);
+    scenario.answers([Answer::Patched(object.clone(), "200")]);
+    scenario.look().await;
+    let requests = scenario.requests();
+    assert_eq!(requests.len(), 1);
+    assert_eq!(ready(&requests), ("False".into(), "TemplateFailed".into()));
+    let said = requests[0].body.to_string();
+    assert!(said.contains("template of key `url`, line 1, column 4: execution failed"), "{said}");
+    // 112 is its first byte.
+    assert!(!said.contains("112"), "{said}");
+}
