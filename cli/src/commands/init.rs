@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use seal_crds::KeyRing;
+use seal_crds::{
+    KeyRing,
+    output::{RefusedOutput, check_annotation, check_label},
+};
 use seal_envelope::Ring;
 
 use super::ring::{make_folder_of, root, warn_if_unrecoverable, yaml};
@@ -76,13 +79,16 @@ fn chosen(rings: Vec<KeyRing>, name: Option<&str>, namespace: &str) -> Result<Ve
     Ok(rings)
 }
 
-/// What of an object belongs into Git: not what the API server and `kubectl` wrote into it.
+/// What of an object belongs into Git: not what the API server, `kubectl`, and those that deliver from Git wrote into it.
 fn clean(ring: KeyRing) -> KeyRing {
     let mut annotations = ring.metadata.annotations.unwrap_or_default();
     annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+    annotations.retain(|key, _| check_annotation(key) != Err(RefusedOutput::Tracking));
+    let mut labels = ring.metadata.labels.unwrap_or_default();
+    labels.retain(|key, value| check_label(key, value) != Err(RefusedOutput::Tracking));
     let mut cleaned = KeyRing::new(ring.metadata.name.as_deref().unwrap_or_default(), ring.spec);
     cleaned.metadata.namespace = ring.metadata.namespace;
-    cleaned.metadata.labels = ring.metadata.labels;
+    cleaned.metadata.labels = (!labels.is_empty()).then_some(labels);
     cleaned.metadata.annotations = (!annotations.is_empty()).then_some(annotations);
     cleaned
 }

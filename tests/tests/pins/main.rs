@@ -51,6 +51,7 @@ fn a_ring_is_pinned_as_git_wants_it_and_a_change_of_it_is_shown_and_needs_consen
         let mut manifest = ring(&other)?;
         manifest.metadata.annotations = Some(BTreeMap::from([
             ("kubectl.kubernetes.io/last-applied-configuration".to_owned(), "{}".to_owned()),
+            ("argocd.argoproj.io/tracking-id".to_owned(), "rings".to_owned()),
             ("example.com/owner".to_owned(), "platform".to_owned()),
         ]));
         rings.create(&PostParams::default(), &manifest).await?;
