@@ -76,6 +76,24 @@ fn the_functions_are_those_that_go_was_asked_about() {
     assert_eq!(ours, vectors().functions);
 }
 
+#[test]
+fn the_reference_names_every_function_and_reason() {
+    let reference = include_str!("../../docs/reference/templates.md");
+    let named = |name: &str| reference.contains(&format!("`{name}`"));
+    let missing: Vec<_> = function_names().filter(|name| !named(name)).collect();
+    assert!(missing.is_empty(), "docs/reference/templates.md does not name {missing:?}");
+    for reason in [
+        Reason::ParseError,
+        Reason::UnknownFunction,
+        Reason::MissingKey,
+        Reason::ExecutionFailed,
+        Reason::OutputTooLarge,
+        Reason::TooMuchWork,
+    ] {
+        assert!(named(reason.as_str()), "{reason}");
+    }
+}
+
 /// Every function is called by at least one vector that renders.
 #[test]
 fn every_function_has_a_vector() {
