@@ -16,6 +16,38 @@
 //! Not given, by design: *authorship* (anyone who has the public key can seal), *freshness* (an old value opens as
 //! well as a new one) and *revocation* (who could open once can open that for ever).
 //!
+//! # The format
+//!
+//! `docs/design/envelope.md` in the repository is the specification, with reasons and test vectors; this is the whole of
+//! it in short. Nothing is negotiated: another suite, field or encoding is another version.
+//!
+//! ```text
+//! LP(b)       = u32 big-endian length of b, then b
+//! identity    = 32-byte seed; Bech32, upper case: AGE-SECRET-KEY-PQ-1...
+//!               the seed is X-Wing's private key (SHAKE256 expands it), never HPKE's DeriveKeyPair of it
+//! recipient   = ML-KEM-768 key (1184 bytes), X25519 key (32); Bech32, lower case: age1pq1...
+//! key id      = base32(SHA-256(LP("sealwright.dev/key-id") LP(recipient))[..20])
+//!
+//! ctx         = LP("sealwright.dev/seal1/value") LP(name) u32 n, n times LP(namespace), LP(data key)
+//!               no name: empty; no namespaces: n = 0; namespaces unique and in byte order
+//! frame       = u32 4 + length of the value, value, zeros up to 64, 128, ... 4096, or a multiple of 1024
+//! enc, ct     = HPKE SealBase(recipient, info = ctx, aad = "", frame), RFC 9180
+//!               KEM X-Wing 0x647a, KDF HKDF-SHA256 1, AEAD ChaCha20-Poly1305 3
+//! place       = base32(SHA-256(ctx)[..5])
+//! token       = "seal1." key id "." place "." base64url(enc ct)
+//!
+//! wrap        = binary age file, at most 4096 bytes, one mlkem768x25519 stanza besides grease,
+//!               plaintext: an identity and a line feed
+//! K           = HKDF-SHA256(ikm = seeds of all keys, salt = "", info = "sealwright.dev/ring-proof")
+//! proof       = HMAC-SHA256(K, LP("sealwright.dev/ring") LP(ring name)
+//!                              u32 members, each LP(name) LP(recipient)
+//!                              u32 keys,    each LP(recipient))
+//! ```
+//!
+//! base32 is RFC 4648's in lower case, base64url is without padding, every number is big-endian, and each text has one
+//! accepted spelling. X25519 shares and public keys of low order are refused, as are ML-KEM keys that are not reduced,
+//! padding that is not zero, and any bucket but the smallest.
+//!
 //! # Which of these do you need
 //!
 //! * To seal: [`seal()`] with the [`Recipient`] of a ring's last key.

@@ -4,10 +4,13 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
+    fs,
     path::{Path, PathBuf},
+    process::{Command, Output},
     sync::LazyLock,
 };
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use seal_envelope::{DataKey, Identity, Place, Recipient, RingKey, SealedFor, UnwrapError, open, seal};
 
 mod go;
@@ -60,8 +63,8 @@ struct Keys {
 impl Keys {
     fn new() -> Self {
         let keys = Self { folder: tempfile::tempdir().unwrap(), identity: Identity::generate().unwrap() };
-        std::fs::write(keys.identity_file(), keys.identity.to_secret_string().as_bytes()).unwrap();
-        std::fs::write(keys.recipient_file(), keys.identity.recipient().as_str()).unwrap();
+        fs::write(keys.identity_file(), keys.identity.to_secret_string().as_bytes()).unwrap();
+        fs::write(keys.recipient_file(), keys.identity.recipient().as_str()).unwrap();
         keys
     }
 
@@ -78,7 +81,7 @@ fn value(length: usize) -> Vec<u8> {
     (0..length).map(|i| (i % 251) as u8).collect()
 }
 
-fn interop(command: &str, key_flag: &str, key_file: &Path, binding: &Binding, input: &[u8]) -> std::process::Output {
+fn interop(command: &str, key_flag: &str, key_file: &Path, binding: &Binding, input: &[u8]) -> Output {
     let mut args = vec![command.to_owned(), key_flag.to_owned(), key_file.to_str().unwrap().to_owned()];
     args.extend(binding.args());
     go::run(&INTEROP, args, input)
@@ -134,6 +137,36 @@ fn stock_age_opens_our_wraps() {
 
     let refused = go::run(&age, ["-d".as_ref(), "-i".as_ref(), stranger.identity_file().as_os_str()], &wrap);
     assert!(!refused.status.success() && refused.stdout.is_empty());
+}
+
+/// The commands of docs/design/envelope.md, "With Go and age alone", as they stand there.
+#[test]
+fn the_documented_way_without_any_program_of_ours_works() {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(manifest.join("../docs/design/envelope.md")).unwrap();
+    let section = page.split("## With Go and age alone").nth(1).unwrap();
+    let block = section.split("```console\n").nth(1).unwrap().split("```").next().unwrap();
+    let commands: String =
+        block.lines().filter_map(|line| line.strip_prefix("$ ")).map(|line| format!("{line}\n")).collect();
+
+    let ring_key = RingKey::generate().unwrap();
+    let member = Keys::new();
+    let [binding, ..] = &BINDINGS;
+    let token = seal(ring_key.recipient(), &binding.sealed_for(), &binding.data_key(), b"hunter2\n").unwrap();
+    let wrap = BASE64_STANDARD.encode(ring_key.wrap(member.identity.recipient()).unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("wrap.txt"), wrap).unwrap();
+    fs::write(folder.path().join("token.txt"), format!("{token}\n")).unwrap();
+    fs::copy(member.identity_file(), folder.path().join("recovery.txt")).unwrap();
+    fs::copy(manifest.join("interop/main.go"), folder.path().join("main.go")).unwrap();
+
+    let age = go::build("age", "tool", "age");
+    let path = std::env::join_paths(
+        [age.parent().unwrap().to_owned()].into_iter().chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
+    );
+    let shown = Command::new("sh").args(["-euc", &commands]).env("PATH", path.unwrap()).current_dir(&folder).output();
+    assert_eq!(go::stdout(shown.unwrap()), b"hunter2\n");
+    assert!(block.contains("\nhunter2\n") && !folder.path().join("ring-key.txt").exists());
 }
 
 #[test]

@@ -303,6 +303,20 @@ fn proofs() {
 }
 
 #[test]
+fn the_specification_shows_a_vector_as_it_is() {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/design/envelope.md")).unwrap();
+    let example =
+        page.split("```text\n").find(|block| block.starts_with("seed ")).unwrap().split("```").next().unwrap();
+    let mut vector = Vector::read(folder().join("value/strict.txt"));
+    for field in ["seed", "key id", "shared secret"] {
+        assert!(example.contains(&format!("{field:<15}{}\n", vector.text(field))), "{field}");
+    }
+    let token = vector.text("token");
+    assert!(example.contains(&format!("{}...", &token[..64])), "{}", &token[..64]);
+    assert!(page.contains(&format!("place          {}\n", token.split('.').nth(2).unwrap())));
+}
+
+#[test]
 fn every_folder_is_run() {
     let folders: BTreeSet<_> =
         fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
