@@ -15,6 +15,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntr
 use seal_crds::FIELD_MANAGER;
 use serde_json::{Map, Value, json};
 
+/// Where an applied `stringData` stays in managedFields: the API server moves its values into `data`, over ours, and
+/// leaves `f:data` as it was.
+const STRING_DATA: &str = "f:stringData";
+
 /// One part of a Secret that has one owner.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Part {
@@ -128,7 +132,7 @@ fn is_ours(entry: &ManagedFieldsEntry) -> bool {
 fn parts(entry: &ManagedFieldsEntry) -> Vec<Part> {
     let Some(FieldsV1(fields)) = &entry.fields_v1 else { return Vec::new() };
     let metadata = &fields["f:metadata"];
-    let mut parts: Vec<_> = names(&fields["f:data"]).map(Part::Data).collect();
+    let mut parts: Vec<_> = names(&fields["f:data"]).chain(names(&fields[STRING_DATA])).map(Part::Data).collect();
     parts.extend(names(&metadata["f:labels"]).map(Part::Label));
     parts.extend(names(&metadata["f:annotations"]).map(Part::Annotation));
     parts.extend(owners(&metadata["f:ownerReferences"]).map(Part::Owner));
@@ -153,16 +157,9 @@ fn owners(fields: &Value) -> impl Iterator<Item = String> {
 
 /// Takes one part out of a tree of fields, and the branches that are empty then.
 fn remove(fields: &mut Map<String, Value>, part: &Part) {
-    let path = path(part);
-    let Some((first, rest)) = path.split_first() else { return };
-    if rest.is_empty() {
-        fields.remove(first);
-        return;
-    }
-    let Some(Value::Object(branch)) = fields.get_mut(first) else { return };
-    remove_at(branch, rest);
-    if branch.keys().all(|key| key == ".") {
-        fields.remove(first);
+    remove_at(fields, &path(part));
+    if let Part::Data(key) = part {
+        remove_at(fields, &["f:stringData".to_owned(), format!("f:{key}")]);
     }
 }
 
@@ -261,6 +258,8 @@ mod tests {
             (json!({"f:metadata": {"f:annotations": {"f:sealwright.dev/owner": {}}}}), false),
             (json!({"f:data": {".": {}, "f:extra": {}}}), false),
             (json!({"f:data": {".": {}}}), true),
+            (json!({"f:stringData": {"f:extra": {}}}), false),
+            (json!({"f:stringData": {"f:password": {}}}), false),
             (json!({"f:type": {}}), false),
             (json!({"f:immutable": {}}), false),
         ] {
@@ -286,7 +285,7 @@ mod tests {
     #[test]
     fn taking_over_leaves_others_what_is_not_ours() {
         let theirs = json!({
-            "f:data": {".": {}, "f:extra": {}}, "f:type": {},
+            "f:data": {".": {}, "f:extra": {}}, "f:stringData": {"f:extra": {}}, "f:type": {},
             "f:metadata": {"f:labels": {".": {}, "f:team": {}}},
         });
         let entries =
