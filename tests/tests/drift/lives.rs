@@ -159,10 +159,12 @@ fn a_secret_beyond_the_size_that_the_api_server_takes_is_named_and_the_last_one_
     in_namespace(|space| async move {
         let (stage, _) = Stage::shared(space).await?;
         stage.establish("db", &[("password", "1")]).await?;
-        let template = "{{ .password }}".to_owned() + &"x".repeat(600_000);
+        // Each value fits, the object fits; the Secret, which holds one of them twice, does not.
+        stage.laptop.write("value.txt", "x".repeat(400_000))?;
+        stage.laptop.seal(&["set", "db.yaml", "--from-file", "a=value.txt", "--from-file", "b=value.txt"])?;
         stage
             .tamper("db.yaml", |file| {
-                file["spec"]["template"] = json!({"data": {"a": template, "b": template}});
+                file["spec"]["template"] = json!({"data": {"c": "{{ .a }}"}});
                 Ok(())
             })
             .await?;
