@@ -2,7 +2,10 @@
 //!
 //! read everything -> plan and seal every Secret -> write. A fault anywhere and nothing is written.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::{self, IsTerminal as _},
+    path::{Path, PathBuf},
+};
 
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
@@ -28,6 +31,11 @@ use crate::{
 
 pub(crate) fn run(args: SealArgs) -> Result<()> {
     let request = Request::of(args)?;
+    if request.inputs.iter().any(|input| matches!(input, Input::Stdin)) && io::stdin().is_terminal() {
+        return Err(Error::usage("there is nothing to seal: no file was given and stdin is the terminal")
+            .hint("pipe a Secret in, as `kubectl create secret ... --dry-run=client -o yaml | seal`, or name a file")
+            .hint("to type values instead: `seal create FILE -n NAMESPACE --name NAME KEY`"));
+    }
     let sources = request.inputs.iter().map(Source::read).collect::<Result<Vec<_>>>()?;
     match &request.destination {
         Destination::Stdout { path } => to_stdout(&request, &sources, path.as_deref()),
@@ -222,6 +230,7 @@ fn in_place(request: &Request, sources: &[Source]) -> Result<()> {
         }
         let mut sealer = Sealer::new(request, config, Some(path))?;
         let text = spliced(source, &mut sealer)?;
+        refuse_two_of_one_name(&text).map_err(|error| error.within(source.shown()))?;
         prepared.push((path, source, text, sealer));
     }
     if prepared.is_empty() {
@@ -232,6 +241,20 @@ fn in_place(request: &Request, sources: &[Source]) -> Result<()> {
             files::replace(path, Some(&source.bytes), &source.stream.text.encode_like(text))?;
         }
         sealer.tell(Some(path))?;
+    }
+    Ok(())
+}
+
+/// A Secret beside the SealedSecret that it should have been merged into.
+fn refuse_two_of_one_name(text: &str) -> Result<()> {
+    let sealed = Stream::parse(text.as_bytes())?.sealed_secrets()?;
+    for (index, object) in sealed.iter().enumerate() {
+        let is_same = |other: &read::Sealed| other.name == object.name && other.namespace == object.namespace;
+        if sealed[..index].iter().any(is_same) {
+            let name = object.name.as_deref().unwrap_or_default();
+            return Err(Error::request(format!("the file holds `{name}` both sealed and as a Secret"))
+                .hint("move the Secret into a file of its own and merge it: seal SECRET -w SEALED"));
+        }
     }
     Ok(())
 }
@@ -362,11 +385,15 @@ fn yaml_documents(source: &Source, sealer: &mut Sealer<'_>) -> Result<Vec<String
     let mut texts = Vec::new();
     for document in &source.stream.documents {
         objects.clear();
-        for (_, secret) in read::secrets(document).map_err(|error| error.within(source.shown()))? {
+        let secrets = read::secrets(document).map_err(|error| error.within(source.shown()))?;
+        let is_secret = matches!(secrets.first(), Some((Found::Document, _)));
+        for (_, secret) in secrets {
             let place = format!("{}, line {}", source.shown(), secret.line);
             texts.push(sealer.seal(secret, &place)?.manifest().yaml());
         }
-        foreign_objects(source, document, &mut objects)?;
+        if !is_secret {
+            foreign_objects(source, document, &mut objects)?;
+        }
         for object in &objects {
             texts.push(serde_yaml::to_string(object).map_err(|_| not_convertible(source))?);
         }
@@ -375,11 +402,13 @@ fn yaml_documents(source: &Source, sealer: &mut Sealer<'_>) -> Result<Vec<String
 }
 
 fn json_objects(source: &Source, document: &Document, sealer: &mut Sealer<'_>, objects: &mut Vec<Value>) -> Result<()> {
-    for (_, secret) in read::secrets(document).map_err(|error| error.within(source.shown()))? {
+    let secrets = read::secrets(document).map_err(|error| error.within(source.shown()))?;
+    let is_secret = matches!(secrets.first(), Some((Found::Document, _)));
+    for (_, secret) in secrets {
         let place = format!("{}, line {}", source.shown(), secret.line);
         objects.push(sealer.seal(secret, &place)?.manifest().json());
     }
-    foreign_objects(source, document, objects)
+    if is_secret { Ok(()) } else { foreign_objects(source, document, objects) }
 }
 
 /// The objects of a document that are no Secrets, out of their Lists.

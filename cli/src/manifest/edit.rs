@@ -83,7 +83,7 @@ impl Edit<'_> {
         changes: &Changes<'_>,
     ) -> Result<(), EditError> {
         let here = || PathText(&path[..depth]).to_string();
-        if node.is_anchored || matches!(node.kind, Kind::Alias(_)) {
+        if node.is_anchored || matches!(node.kind, Kind::Alias(..)) {
             return Err(EditError::Shared { line: node.line, path: here() });
         }
         let Some(step) = path.get(depth) else {
@@ -278,7 +278,7 @@ impl Edit<'_> {
     /// Keeps the style in which the old value stands, so that one line changes.
     fn replace_value(&mut self, entry: &Entry, token: &str, is_flow: bool, path: &str) -> Result<(), EditError> {
         let value = &entry.value;
-        if value.is_anchored || matches!(value.kind, Kind::Alias(_)) {
+        if value.is_anchored || matches!(value.kind, Kind::Alias(..)) {
             return Err(EditError::Shared { line: value.line, path: path.to_owned() });
         }
         let Kind::Scalar(scalar) = &value.kind else {
@@ -697,6 +697,13 @@ kind: Other  # stays
             let changes = Changes { set: vec![("k", "seal1.k".to_owned())], remove: Vec::new() };
             assert!(change(text, &documents, 0, &path, &changes).is_err(), "{text}");
         }
+        // Aliases elsewhere are no obstacle, however deep they are nested.
+        let mut nested = String::from("a0: &a0 x\n");
+        for level in 1..60 {
+            nested.push_str(&format!("a{level}: &a{level} [*a{0}, *a{0}]\n", level - 1));
+        }
+        let text = format!("{nested}spec:\n  encryptedData:\n    k: x\n");
+        assert!(changed(&text, &[("k", "seal1.k")], &[]).is_ok());
         assert!(matches!(changed(FILE, &[], &["missing"]), Err(EditError::Missing { .. })));
     }
 

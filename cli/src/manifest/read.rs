@@ -64,6 +64,8 @@ pub(crate) enum Found<'a> {
 }
 
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+/// How deep merge keys may refer to mappings with merge keys.
+const MERGE_DEPTH: usize = 4;
 const SECRET_FIELDS: [&str; 7] = ["apiVersion", "kind", "metadata", "data", "stringData", "type", "immutable"];
 const METADATA_FIELDS: [&str; 13] = [
     "name",
@@ -129,7 +131,7 @@ fn items_that_are_secrets<'a>(list: &'a Rc<Node>, depth: usize, found: &mut Vec<
     let is_flow = matches!(items.kind, yaml::Kind::Sequence { is_flow: true, .. });
     for node in items.items().unwrap_or_default() {
         if is_secret(node)? {
-            if matches!(node.kind, yaml::Kind::Alias(_)) {
+            if matches!(node.kind, yaml::Kind::Alias(..)) {
                 return Err(at(node, "a Secret of this List is an alias").hint("write it out"));
             }
             found.push((Found::Item { node, is_flow }, secret(node)?));
@@ -322,6 +324,18 @@ fn sealed_for_of(node: &Node) -> Result<SealedFor> {
 
 /// The fields of an object, each once, merge keys followed.
 fn fields<'a>(node: &'a Node, path: &str, known: Option<&[&str]>) -> Result<Vec<(String, &'a Node)>> {
+    fields_to_depth(node, path, known, MERGE_DEPTH)
+}
+
+fn fields_to_depth<'a>(
+    node: &'a Node,
+    path: &str,
+    known: Option<&[&str]>,
+    depth: usize,
+) -> Result<Vec<(String, &'a Node)>> {
+    if depth == 0 {
+        return Err(at(node, "merge keys (`<<`) are nested too deep"));
+    }
     let place = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
     let Some(entries) = node.entries() else {
         return Err(at(node, format!("`{path}` is not a mapping")));
@@ -356,7 +370,7 @@ fn fields<'a>(node: &'a Node, path: &str, known: Option<&[&str]>) -> Result<Vec<
             None => vec![&*merge.value],
         };
         for source in sources {
-            for (key, value) in self::fields(source.resolved(), path, known)? {
+            for (key, value) in fields_to_depth(source.resolved(), path, known, depth - 1)? {
                 if !fields.iter().any(|(own, _)| *own == key) {
                     fields.push((key, value));
                 }

@@ -37,9 +37,16 @@ pub(crate) struct Node {
 
 pub(crate) enum Kind {
     Scalar(Scalar),
-    Mapping { entries: Vec<Entry>, is_flow: bool },
-    Sequence { items: Vec<Rc<Node>>, is_flow: bool },
-    Alias(Rc<Node>),
+    Mapping {
+        entries: Vec<Entry>,
+        is_flow: bool,
+    },
+    Sequence {
+        items: Vec<Rc<Node>>,
+        is_flow: bool,
+    },
+    /// The anchor's number in its stream, and the node that it names.
+    Alias(usize, Rc<Node>),
 }
 
 pub(crate) struct Scalar {
@@ -73,7 +80,7 @@ impl Node {
     /// The node itself, or what it is an alias of.
     pub(crate) fn resolved(&self) -> &Self {
         match &self.kind {
-            Kind::Alias(target) => target.resolved(),
+            Kind::Alias(_, target) => target.resolved(),
             _ => self,
         }
     }
@@ -115,8 +122,12 @@ impl Node {
     }
 
     /// Whether both say the same, whatever their style; the order of keys does not matter.
+    ///
+    /// Aliases are the same when they name the same anchor, which is compared where it stands: following them would
+    /// take for ever in a stream that nests them on purpose.
     pub(crate) fn means_the_same_as(&self, other: &Self) -> bool {
-        match (&self.resolved().kind, &other.resolved().kind) {
+        match (&self.kind, &other.kind) {
+            (Kind::Alias(one, _), Kind::Alias(two, _)) => one == two,
             (Kind::Scalar(one), Kind::Scalar(two)) => {
                 *one.text == *two.text && one.is_string() == two.is_string() && one.tag == two.tag
             }
@@ -295,7 +306,7 @@ impl<'text> Builder<'text> {
             }
             Event::Alias(anchor) => {
                 let target = self.anchors.get(&anchor).cloned().ok_or(YamlError::UnknownAlias { line })?;
-                (0, start..self.offsets.byte(span.end.index()), Kind::Alias(target))
+                (0, start..self.offsets.byte(span.end.index()), Kind::Alias(anchor, target))
             }
             _ => {
                 return Err(YamlError::Syntax {
