@@ -7,12 +7,17 @@ use std::{
     time::{Duration, Instant},
 };
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{Resource, ResourceExt};
-use seal_crds::{SealedSecret, condition::SealedSecretReason};
+use seal_crds::{
+    KeyRing, SealedSecret,
+    condition::{self, KeyRingReason, READY, RECOVERABLE, RecoverableReason, SealedSecretReason, TRUE},
+};
 use tracing::{debug, info, warn};
 
 use crate::{
     apply::WriteError,
+    events::{EventType, Events, Reason},
     metrics::{Class, Kind, Metrics, Outcome, Write},
     queue::{Lane, Queue},
     sealed::{Next, decide::Drift},
@@ -25,23 +30,45 @@ use crate::{
 pub struct Report {
     /// Counters and gauges.
     pub metrics: Arc<Metrics>,
+    /// For `kubectl describe`.
+    pub events: Events,
 }
 
 impl Report {
     /// `Ready` of an object changed its status or its reason.
     pub fn transition(&self, object: &SealedSecret, verdict: &Verdict) {
         let key = key(object);
-        if verdict.secret.is_some() {
+        let is_ready = verdict.secret.is_some();
+        if is_ready {
             info!(object = %key, reason = verdict.reason.as_str(), "{}", verdict.message);
         } else {
             warn!(object = %key, reason = verdict.reason.as_str(), "{}", verdict.message);
         }
+        self.events.publish(object.object_ref(&()), EventType::of(is_ready), verdict.reason, verdict.message.as_str());
     }
 
     /// A Secret that somebody changed was repaired.
     pub fn drift(&self, object: &SealedSecret, drift: Drift, manager: &str) {
         self.metrics.drifted(drift);
         info!(object = %key(object), drift = drift.as_str(), manager, "the Secret was changed by somebody and is repaired");
+        let note = format!("the Secret was changed ({}) by {manager}, and is put right", drift.as_str());
+        self.events.publish(object.object_ref(&()), EventType::Warning, Reason::DriftRepaired, note);
+    }
+
+    /// The status of a KeyRing was written; `now` are its conditions.
+    pub fn ring(&self, object: &KeyRing, now: &[Condition]) {
+        let before = object.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+        for type_ in [READY, RECOVERABLE] {
+            let Some(condition) = condition::find(now, type_) else { continue };
+            let is_news = condition::find(before, type_)
+                .is_none_or(|old| (&old.status, &old.reason) != (&condition.status, &condition.reason));
+            let ready = condition.reason.parse::<KeyRingReason>().map(Reason::from);
+            let recoverable = condition.reason.parse::<RecoverableReason>().map(Reason::from);
+            if let (true, Ok(reason)) = (is_news, ready.or(recoverable)) {
+                let type_ = EventType::of(condition.status == TRUE);
+                self.events.publish(object.object_ref(&()), type_, reason, condition.message.as_str());
+            }
+        }
     }
 
     /// A look at an object ended with this reason.

@@ -30,6 +30,7 @@ use crate::{
     apply::Writer,
     engine::Engine,
     error::ApiError,
+    events,
     http::{self, Served},
     keys::{
         KeyIndex,
@@ -76,7 +77,9 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     let (announcement, leadership) = lease::leadership();
     let (schema_right, is_schema_right) = watch::channel(false);
     let writer = Writer::new(client.clone(), leadership.clone(), is_schema_right.clone());
-    let report = Report { metrics: Arc::new(Metrics::new()) };
+    let metrics = Arc::new(Metrics::new());
+    let (events, publisher) = events::channel(client.clone(), &settings.replica, metrics.clone());
+    let report = Report { metrics, events };
 
     let (active, is_active) = watch::channel(false);
     let (synced_objects, objects) = watch::channel(false);
@@ -93,6 +96,7 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
         &settings.namespace,
         &settings.cluster_name,
         settings.first_ring.clone(),
+        report.clone(),
     );
     let (index, keys) = watch::channel(Arc::new(KeyIndex::default()));
     let context = Context {
@@ -143,6 +147,7 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
         end = task("Secret watch", secret_watch) => Some(end),
         end = task("key watch", key_watch) => Some(end),
         end = task("keys", keeper.run(is_led)) => Some(end),
+        end = task("Events", publisher.run()) => Some(end),
     };
     if let Some(error) = ended {
         return Err(error);

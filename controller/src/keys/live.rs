@@ -33,6 +33,7 @@ use super::{ClusterIdentity, KeyIndex, OpenedRing, identity, index::Finding, rin
 use crate::{
     apply::{DEADLINE, WriteError, Writer},
     error::{ApiError, within},
+    report::Report,
     settings::FirstRing,
     status,
     store::Key,
@@ -71,6 +72,7 @@ pub struct Keeper {
     namespace: String,
     first_ring: Option<FirstRing>,
     cluster_name: String,
+    report: Report,
     publish: watch::Sender<Published>,
     picture: Picture,
     /// When what could not be written is tried again.
@@ -96,6 +98,7 @@ impl Keeper {
         namespace: &str,
         cluster_name: &str,
         first_ring: Option<FirstRing>,
+        report: Report,
     ) -> (Self, watch::Receiver<Published>) {
         let (publish, published) = watch::channel(Published::default());
         let keeper = Self {
@@ -104,6 +107,7 @@ impl Keeper {
             namespace: namespace.to_owned(),
             first_ring,
             cluster_name: cluster_name.to_owned(),
+            report,
             publish,
             picture: Picture::default(),
             retry: None,
@@ -186,7 +190,10 @@ impl Keeper {
         let api: Api<KeyRing> = Api::namespaced(self.client.clone(), &object.namespace().unwrap_or_default());
         let patch = status::patch(&object.metadata, &next, status::KEY_RING_FIELDS);
         match self.writer.patch_status(&api, &object.name_any(), &patch).await {
-            Ok(patched) => self.picture.remember(patched),
+            Ok(patched) => {
+                self.report.ring(object, &next.conditions);
+                self.picture.remember(patched);
+            }
             // The event that follows brings us back.
             Err(WriteError::Conflict | WriteError::Gone | WriteError::NotLeading | WriteError::Terminating) => {}
             Err(error) => {

@@ -14,7 +14,7 @@ use crate::{
     fields::{Fields, Part},
     keys::{Found, KeyIndex},
     target::{self, Claim, Desired, Difference, Values},
-    template::Renderer,
+    template::{self, Renderer},
 };
 
 /// Everything that a decision rests on.
@@ -281,15 +281,17 @@ fn rendered(object: &SealedSecret, mut values: Values) -> Result<Values, Refusal
     let mut renderer = None;
     for (key, template) in templates {
         DataKey::new(key).map_err(|error| Refusal::new(Reason::InvalidSpec, format!("template.data: {error}")))?;
-        let Some(template) = template else {
+        let Some(source) = template else {
             outputs.push((key, None));
             continue;
         };
         let renderer = renderer
             .get_or_insert_with(|| Renderer::new(values.iter().map(|(key, value)| (key.as_str(), value.as_slice()))));
-        let output = renderer
-            .render(key, template)
-            .map_err(|failure| Refusal::new(Reason::TemplateFailed, failure.to_string()))?;
+        let output = renderer.render(key, source).map_err(|failure| {
+            let is_too_large = failure.reason == template::Reason::OutputTooLarge;
+            let reason = if is_too_large { Reason::TooLarge } else { Reason::TemplateFailed };
+            Refusal::new(reason, failure.to_string())
+        })?;
         outputs.push((key, Some(output)));
     }
     for (key, output) in outputs {
