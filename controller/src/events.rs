@@ -58,6 +58,11 @@ pub enum EventType {
 }
 
 impl EventType {
+    /// The news that a condition is true, or that it is not.
+    pub const fn of(is_true: bool) -> Self {
+        if is_true { Self::Normal } else { Self::Warning }
+    }
+
     /// The word in the Event.
     pub const fn as_str(self) -> &'static str {
         match self {

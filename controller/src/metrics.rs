@@ -471,7 +471,8 @@ impl Metrics {
 
     fn ring(&self, ring: &OpenedRing, reason: KeyRingReason, holders: &BTreeMap<KeyId, usize>) {
         let name = || ring.name.clone();
-        let ready = i64::from(reason == KeyRingReason::Opened);
+        // What is in two rings opens all the same; see the condition.
+        let ready = i64::from(matches!(reason, KeyRingReason::Opened | KeyRingReason::KeyInTwoRings));
         self.counts.rings.get_or_create(&RingState { ring: name(), reason: reason.as_str() }).set(ready);
         let recoverable = i64::from(ring.recoverable == RecoverableReason::OtherMembers);
         self.counts.recoverable.get_or_create(&[("ring", name())]).set(recoverable);
@@ -649,7 +650,7 @@ mod tests {
         metrics.rings(&rings, &[finding]);
         metrics.key_objects([(closed.id, 3), (key(true).id, 1), (key(true).id, 1)]);
         for (name, value) in [
-            ("sealwright_keyring_ready{ring=\"prod\",reason=\"KeyInTwoRings\"}".to_owned(), 0.0),
+            ("sealwright_keyring_ready{ring=\"prod\",reason=\"KeyInTwoRings\"}".to_owned(), 1.0),
             ("sealwright_keyring_recoverable{ring=\"spare\"}".to_owned(), 0.0),
             ("sealwright_keyring_keys{ring=\"prod\",state=\"listed\"}".to_owned(), 2.0),
             ("sealwright_keyring_keys{ring=\"prod\",state=\"opened\"}".to_owned(), 1.0),

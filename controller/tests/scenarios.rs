@@ -15,6 +15,7 @@ use http_body_util::BodyExt;
 use kube::{Client, client::Body};
 use seal_controller::{
     apply::Writer,
+    events,
     keys::{KeyIndex, OpenedRing, rings::OpenedKey},
     lease::{self, Announcement},
     metrics::Metrics,
@@ -74,13 +75,17 @@ impl Scenario {
         let (schema, is_schema_right) = watch::channel(true);
         let ring_key = RingKey::generate().unwrap();
         let (keys, index) = watch::channel(Arc::new(index_of(&ring_key)));
+        let metrics = Arc::new(Metrics::new());
+        // Events are published outside of a look, so no request of theirs is among the expected ones.
+        let (events, _) = events::channel(client.clone(), "replica", metrics.clone());
+        let report = Report { metrics, events };
         let context = Context {
             client: client.clone(),
             writer: Writer::new(client, leadership, is_schema_right),
             store: Arc::new(Mutex::new(Store::new(1 << 20))),
             keys: index,
             own_namespace: "sealwright-system".into(),
-            report: Report { metrics: Arc::new(Metrics::new()) },
+            report,
         };
         Self { context, script, ring_key, announcement, schema, _keys: keys }
     }
