@@ -239,8 +239,8 @@ impl Elector {
         if holder_of(&lease) != Some(&self.settings.identity) {
             if self.leads_until.take().is_some() {
                 warn!(holder = holder_of(&lease), "another replica holds the lease");
-            } else if !is_known {
-                debug!(holder = holder_of(&lease), "the lease changed");
+            } else if self.seen.as_ref().and_then(|seen| holder_of(&seen.lease)) != holder_of(&lease) {
+                debug!(holder = holder_of(&lease), "the lease has another holder");
             }
         }
         if !is_known {
