@@ -140,6 +140,7 @@ fn stock_age_opens_our_wraps() {
 }
 
 /// The commands of docs/design/envelope.md, "With Go and age alone", as they stand there.
+#[cfg(unix)]
 #[test]
 fn the_documented_way_without_any_program_of_ours_works() {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));

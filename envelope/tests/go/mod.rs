@@ -28,10 +28,10 @@ pub(crate) fn build(module: &str, package: &str, name: &str) -> PathBuf {
     });
     assert!(
         built.status.success(),
-        "go build {package}: {}\nhint: needs Go 1.26 or newer (this is `go version`'s business), and once the network or a filled module cache",
+        "go build {package}: {}\nhint: needs Go 1.26 or newer and, the first time, a module proxy",
         String::from_utf8_lossy(&built.stderr)
     );
-    folder.join(name)
+    folder.join(format!("{name}{}", std::env::consts::EXE_SUFFIX))
 }
 
 /// Runs a program with `input` on its stdin.
