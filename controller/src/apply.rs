@@ -5,7 +5,10 @@
 //! Server-side apply is an upsert: each carries the precondition under which it was decided, so that it creates only
 //! what is absent and changes only what was read (`apiserver.md` 1). The lease is asked right before each write.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
 
 use k8s_openapi::{
     ByteString,
@@ -128,19 +131,18 @@ impl Writer {
         guard: Guard<'_>,
         dry_run: bool,
     ) -> Result<ObjectMeta, WriteError> {
-        self.check()?;
+        let deadline = self.check()?;
         let mut params = PatchParams::apply(FIELD_MANAGER).force();
         params.dry_run = dry_run;
         let body = Patch::Apply(body(desired, name, guard));
         let call = self.secrets(&desired.namespace);
-        let applied = error::within(DEADLINE, call.patch_metadata(name, &params, &body)).await?;
+        let applied = error::within(deadline, call.patch_metadata(name, &params, &body)).await?;
         Ok(applied.metadata)
     }
 
     /// Moves the ownership of parts to our Apply entry, and removes the copy of the old plaintext that `kubectl apply`
     /// leaves. Gives the Secret's facts after that.
     pub async fn take_over(&self, key: &Key, facts: &Facts, take_over: &TakeOver) -> Result<Facts, WriteError> {
-        self.check()?;
         let entries: Vec<ManagedFieldsEntry> = fields::taken_over(&take_over.managed_fields, &take_over.parts);
         let mut patch = vec![
             json!({"op": "test", "path": "/metadata/uid", "value": facts.uid}),
@@ -157,7 +159,6 @@ impl Writer {
 
     /// Lets go of a Secret that is to stay: it keeps its data, and belongs to nobody.
     pub async fn release_secret(&self, key: &Key, facts: &Facts) -> Result<(), WriteError> {
-        self.check()?;
         let patch = vec![
             json!({"op": "test", "path": "/metadata/uid", "value": facts.uid}),
             json!({"op": "test", "path": "/metadata/resourceVersion", "value": facts.resource_version}),
@@ -168,12 +169,13 @@ impl Writer {
     }
 
     async fn json_patch(&self, key: &Key, patch: Vec<Value>) -> Result<ObjectMeta, WriteError> {
+        let deadline = self.check()?;
         let patch: json_patch::Patch =
             serde_json::from_value(Value::Array(patch)).map_err(|_| WriteError::Refused(ApiError::Malformed))?;
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
         let secrets = self.secrets(&key.namespace);
         let patch = Patch::Json::<()>(patch);
-        let patched = error::within(DEADLINE, secrets.patch_metadata(&key.name, &params, &patch)).await;
+        let patched = error::within(deadline, secrets.patch_metadata(&key.name, &params, &patch)).await;
         match patched {
             Ok(patched) => Ok(patched.metadata),
             // A failed `test` is 422: somebody was faster.
@@ -186,9 +188,9 @@ impl Writer {
     pub async fn delete_secret(&self, key: &Key, facts: &Facts) -> Result<(), WriteError> {
         let resource_version = (!facts.resource_version.is_empty()).then(|| facts.resource_version.clone());
         let preconditions = Preconditions { uid: Some(facts.uid.clone()), resource_version };
-        self.check()?;
+        let deadline = self.check()?;
         let params = DeleteParams::default().preconditions(preconditions);
-        match error::within(DEADLINE, self.secrets(&key.namespace).delete(&key.name, &params)).await {
+        match error::within(deadline, self.secrets(&key.namespace).delete(&key.name, &params)).await {
             Err(error) if !error.is_not_found() => Err(error.into()),
             _ => Ok(()),
         }
@@ -199,9 +201,9 @@ impl Writer {
     where
         K: Resource + DeserializeOwned + Clone + fmt::Debug,
     {
-        self.check()?;
+        let deadline = self.check()?;
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-        Ok(error::within(DEADLINE, api.patch_status(name, &params, &Patch::Merge(patch))).await?)
+        Ok(error::within(deadline, api.patch_status(name, &params, &Patch::Merge(patch))).await?)
     }
 
     /// Creates an object whose name is its lock.
@@ -209,9 +211,9 @@ impl Writer {
     where
         K: Resource + Serialize + DeserializeOwned + Clone + fmt::Debug,
     {
-        self.check()?;
+        let deadline = self.check()?;
         let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-        Ok(error::within(DEADLINE, api.create(&params, object)).await?)
+        Ok(error::within(deadline, api.create(&params, object)).await?)
     }
 
     /// Applies an object that is wholly ours, under the name of `manager`.
@@ -219,17 +221,20 @@ impl Writer {
     where
         K: Resource + DeserializeOwned + Clone + fmt::Debug,
     {
-        self.check()?;
+        let deadline = self.check()?;
         let params = PatchParams::apply(manager).force();
-        Ok(error::within(DEADLINE, api.patch(name, &params, &Patch::Apply(object))).await?)
+        Ok(error::within(deadline, api.patch(name, &params, &Patch::Apply(object))).await?)
     }
 
     fn secrets(&self, namespace: &str) -> Api<Secret> {
         Api::namespaced(self.client.clone(), namespace)
     }
 
-    fn check(&self) -> Result<(), WriteError> {
-        if self.leads() { Ok(()) } else { Err(WriteError::NotLeading) }
+    /// Asks the lease, right before a write; gives how long the write may take before another replica may lead.
+    fn check(&self) -> Result<Duration, WriteError> {
+        let until = self.leadership.deadline().filter(|_| *self.is_schema_right.borrow());
+        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+        left.map(|left| left.min(DEADLINE)).ok_or(WriteError::NotLeading)
     }
 }
 

@@ -273,16 +273,23 @@ async fn finish(
         resource_version: Some(done.facts.resource_version.clone()),
         inputs: Some(status::inputs(object)),
     };
-    let keys = object.spec.encrypted_data.len();
-    let verdict = Verdict {
-        reason: Reason::Synced,
-        message: format!("Secret {} holds {keys} sealed {}", secret.name, if keys == 1 { "value" } else { "values" }),
-        is_stalled: false,
-        secret: Some(secret),
-    };
+    let verdict = Verdict { reason: Reason::Synced, message: synced(object), is_stalled: false, secret: Some(secret) };
     let created = matches!(done.write, Some(Write::Create | Write::Replace)).then_some(&done.facts);
     let look = tell(context, key, object, &verdict, created).await?;
     Ok(Look { wrote: look.wrote || done.write.is_some(), ..look })
+}
+
+fn synced(object: &SealedSecret) -> String {
+    let values = object.spec.encrypted_data.len();
+    let plural = if values == 1 { "value" } else { "values" };
+    let message = format!("Secret {} holds {values} sealed {plural}", object.target_name());
+    let template = object.spec.template.as_ref().and_then(|template| template.metadata.as_ref());
+    let is_tracked = template.is_some_and(|metadata| metadata.labels.contains_key("app.kubernetes.io/instance"));
+    if is_tracked && object.spec.deletion_policy() == DeletionPolicy::Retain {
+        // It prunes what it tracks unless an ownerReference stands in its way, and with Retain there is none.
+        return format!("{message}; with Retain and the label app.kubernetes.io/instance, Argo CD may prune it");
+    }
+    message
 }
 
 fn refused(refusal: Refusal) -> Verdict {
