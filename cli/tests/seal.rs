@@ -285,6 +285,7 @@ fn what_kubernetes_would_refuse_or_drop_is_named_by_line_and_path_and_never_quot
         (format!("data: {MARKER}\n"), "line 4: `data` is not a mapping", ""),
         (format!("stringData:\n  \"a {MARKER}\": b\n"), "a key that no Secret can have", "letters"),
         ("type: Opaque\n".to_owned(), "line 1: this Secret holds no values", "stringData"),
+        ("stringData: {a: \"x\u{2028}y\"}\n".to_owned(), "a line break of old YAML", "escape"),
         (format!("stringData:\n  a: \"{MARKER}\n"), "line ", "nothing was written"),
         (format!("stringData:\n  a: @{MARKER}\n"), "line 5", "nothing was written"),
         (format!("stringData:\n\ta: {MARKER}\n"), "line 5", "nothing was written"),

@@ -261,7 +261,7 @@ fn refuse_two_of_one_name(text: &str) -> Result<()> {
 
 fn holds_secrets(stream: &Stream) -> Result<bool> {
     for document in &stream.documents {
-        if !read::secrets(document)?.is_empty() {
+        if !stream.secrets(document)?.is_empty() {
             return Ok(true);
         }
     }
@@ -321,7 +321,7 @@ fn spliced(source: &Source, sealer: &mut Sealer<'_>) -> Result<String> {
     let mut result = String::with_capacity(text.len());
     let mut at = 0;
     for document in &source.stream.documents {
-        for (found, secret) in read::secrets(document).map_err(|error| error.within(source.shown()))? {
+        for (found, secret) in source.stream.secrets(document).map_err(|error| error.within(source.shown()))? {
             let place = format!("{}, line {}", source.shown(), secret.line);
             let sealed = sealer.seal(secret, &place)?;
             let (range, replacement) = replacement(text, document, &found, &sealed);
@@ -385,7 +385,7 @@ fn yaml_documents(source: &Source, sealer: &mut Sealer<'_>) -> Result<Vec<String
     let mut texts = Vec::new();
     for document in &source.stream.documents {
         objects.clear();
-        let secrets = read::secrets(document).map_err(|error| error.within(source.shown()))?;
+        let secrets = source.stream.secrets(document).map_err(|error| error.within(source.shown()))?;
         let is_secret = matches!(secrets.first(), Some((Found::Document, _)));
         for (_, secret) in secrets {
             let place = format!("{}, line {}", source.shown(), secret.line);
@@ -402,7 +402,7 @@ fn yaml_documents(source: &Source, sealer: &mut Sealer<'_>) -> Result<Vec<String
 }
 
 fn json_objects(source: &Source, document: &Document, sealer: &mut Sealer<'_>, objects: &mut Vec<Value>) -> Result<()> {
-    let secrets = read::secrets(document).map_err(|error| error.within(source.shown()))?;
+    let secrets = source.stream.secrets(document).map_err(|error| error.within(source.shown()))?;
     let is_secret = matches!(secrets.first(), Some((Found::Document, _)));
     for (_, secret) in secrets {
         let place = format!("{}, line {}", source.shown(), secret.line);
@@ -470,7 +470,7 @@ fn merged_text(
     let mut text = existing.text.as_str().to_owned();
     for source in sources {
         for document in &source.stream.documents {
-            let secrets = read::secrets(document).map_err(|error| error.within(source.shown()))?;
+            let secrets = source.stream.secrets(document).map_err(|error| error.within(source.shown()))?;
             if secrets.is_empty() && document.root.is_some() {
                 text = with_foreign(&text, source, document).map_err(|error| error.within(path.display()))?;
             }

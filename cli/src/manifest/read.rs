@@ -64,6 +64,8 @@ pub(crate) enum Found<'a> {
 }
 
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+/// Line breaks in YAML 1.1, which Kubernetes reads, and ordinary characters in YAML 1.2, which we read.
+const OLD_LINE_BREAKS: [char; 3] = ['\u{85}', '\u{2028}', '\u{2029}'];
 /// How deep merge keys may refer to mappings with merge keys.
 const MERGE_DEPTH: usize = 4;
 const SECRET_FIELDS: [&str; 7] = ["apiVersion", "kind", "metadata", "data", "stringData", "type", "immutable"];
@@ -101,6 +103,25 @@ impl Stream {
         self.documents.iter().all(|document| document.root.is_none())
     }
 
+    /// The Secrets of a document, with where they stand.
+    pub(crate) fn secrets<'a>(&self, document: &'a Document) -> Result<Vec<(Found<'a>, Secret)>> {
+        let Some(root) = &document.root else { return Ok(Vec::new()) };
+        let mut found = Vec::new();
+        if is_secret(root)? {
+            found.push((Found::Document, secret(root)?));
+        } else {
+            items_that_are_secrets(root, 0, &mut found)?;
+        }
+        let is_json = matches!(root.kind, yaml::Kind::Mapping { is_flow: true, .. });
+        let text = &self.text.as_str()[document.range.clone()];
+        if !found.is_empty() && !is_json && text.contains(OLD_LINE_BREAKS) {
+            return Err(at(root, "this document holds a line break of old YAML (U+0085, U+2028 or U+2029)").hint(
+                "Kubernetes would read it as a line break; write it as an escape in double quotes: \"\\u2028\"",
+            ));
+        }
+        Ok(found)
+    }
+
     /// All SealedSecrets of our kind.
     pub(crate) fn sealed_secrets(&self) -> Result<Vec<Sealed>> {
         let mut sealed = Vec::new();
@@ -110,17 +131,6 @@ impl Stream {
         }
         Ok(sealed)
     }
-}
-
-/// The Secrets of a document, with where they stand.
-pub(crate) fn secrets(document: &Document) -> Result<Vec<(Found<'_>, Secret)>> {
-    let Some(root) = &document.root else { return Ok(Vec::new()) };
-    if is_secret(root)? {
-        return Ok(vec![(Found::Document, secret(root)?)]);
-    }
-    let mut found = Vec::new();
-    items_that_are_secrets(root, 0, &mut found)?;
-    Ok(found)
 }
 
 fn items_that_are_secrets<'a>(list: &'a Rc<Node>, depth: usize, found: &mut Vec<(Found<'a>, Secret)>) -> Result<()> {

@@ -176,10 +176,12 @@ impl Scalar {
     }
 }
 
-/// Plain words that YAML 1.1 reads as null, a boolean or a merge key.
+/// Plain words that YAML 1.1 reads as null or a boolean: in lower case, upper case, or with one capital.
 pub(crate) fn is_word(plain: &str) -> bool {
-    const WORDS: [&str; 13] = ["", "~", "null", "true", "false", "yes", "no", "on", "off", "y", "n", "<<", "="];
-    WORDS.iter().any(|word| plain.eq_ignore_ascii_case(word))
+    const WORDS: [&str; 11] = ["", "~", "null", "true", "false", "yes", "no", "on", "off", "y", "n"];
+    let Some(word) = WORDS.iter().find(|word| plain.eq_ignore_ascii_case(word)) else { return false };
+    let rest = plain.get(1..).unwrap_or_default();
+    plain == *word || plain == word.to_ascii_uppercase() || rest.chars().all(|c| c.is_ascii_lowercase())
 }
 
 /// Plain text that the YAML of Kubernetes (Go, YAML 1.1) reads as a number.
@@ -394,9 +396,24 @@ mod tests {
 
     #[test]
     fn plain_text_is_a_string_exactly_where_kubernetes_reads_one() {
-        for text in
-            ["hunter2", "1abcdef0", "12e", "1.2.3", "0xzz", "2026-11-21", "10:20", "-", "e5", ".", "1-2", "null2"]
-        {
+        for text in [
+            "hunter2",
+            "1abcdef0",
+            "12e",
+            "1.2.3",
+            "0xzz",
+            "2026-11-21",
+            "10:20",
+            "-",
+            "e5",
+            ".",
+            "1-2",
+            "null2",
+            "=",
+            "<<",
+            "nO",
+            "tRUE",
+        ] {
             assert!(!is_word(text) && !is_number(text), "{text}");
         }
         for text in
