@@ -3,3 +3,4 @@
 mod clusters;
 mod files;
 mod recovery;
+mod telling;
