@@ -328,6 +328,19 @@ mod tests {
     }
 
     #[test]
+    fn the_example_of_the_reference_is_read() {
+        let reference = include_str!("../../docs/reference/config.md");
+        let example = reference.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("has one");
+        let directory = tempfile::tempdir().expect("is made");
+        let path = directory.path().join("config.yaml");
+        fs::write(&path, example).expect("is written");
+        let rules = read_rules(&path).expect("is read");
+        let rule = rules.iter().find(|rule| rule.matches(Path::new("clusters/dev/a/db.yaml"))).expect("matches");
+        assert_eq!((rule.ring.as_deref(), rule.scope), (Some("dev"), Some(Scope::Namespace)));
+        assert_eq!(rule.namespaces, ["sandbox", "preview"]);
+    }
+
+    #[test]
     fn a_misspelt_rule_is_refused() {
         for text in [
             "rules:\n- path: a\n  rnig: prod\n",
