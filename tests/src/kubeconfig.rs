@@ -2,8 +2,7 @@
 //!
 //! [`write_admin`] for a new cluster -> [`write_account`] for a ServiceAccount of any cluster.
 
-use std::fs;
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -12,6 +11,7 @@ use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::api::{Api, PostParams};
 use kube::config::Kubeconfig;
 use serde_json::{Value, json};
+use tempfile::NamedTempFile;
 
 use crate::certificates::Pair;
 use crate::control_plane::client_of;
@@ -45,7 +45,7 @@ fn current_cluster(kubeconfig: &Path) -> Result<Value> {
         .context("write the cluster of a kubeconfig")
 }
 
-/// Readable by its owner alone.
+/// Readable by its owner alone, and whole at every moment: replicas of one account share a file.
 fn write(path: &Path, cluster: Value, user: Value, namespace: &str) -> Result<()> {
     let config: Value = json!({
         "apiVersion": "v1",
@@ -56,7 +56,8 @@ fn write(path: &Path, cluster: Value, user: Value, namespace: &str) -> Result<()
         "current-context": "tests",
     });
     let yaml = serde_yaml::to_string(&config).context("write a kubeconfig as YAML")?;
-    let file = fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(path);
-    let mut file = file.with_context(|| format!("open {path:?}"))?;
-    std::io::Write::write_all(&mut file, yaml.as_bytes()).with_context(|| format!("write {path:?}"))
+    let folder = path.parent().with_context(|| format!("{path:?} has no folder"))?;
+    let mut file = NamedTempFile::new_in(folder).with_context(|| format!("make a file beside {path:?}"))?;
+    file.write_all(yaml.as_bytes()).with_context(|| format!("write {path:?}"))?;
+    file.persist(path).map(drop).with_context(|| format!("put {path:?} in place"))
 }
