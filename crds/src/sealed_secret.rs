@@ -54,6 +54,8 @@ pub struct SealedSecretSpec {
     /// For which Secret the values were sealed, in clear. It is bound into every value: change it and none opens.
     /// `seal` writes it. Required with encryptedData.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    // One thing to server-side apply, as to the envelope: `{}` after `{name: db}` would otherwise become null.
+    #[x_kube(merge_strategy = MapMerge::Atomic)]
     pub sealed_for: Option<SealedForSpec>,
 
     /// The sealed values by the key that they have in the Secret. Each is a self-contained `seal1.` token that opens

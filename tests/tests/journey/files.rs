@@ -207,3 +207,17 @@ fn a_tls_secret_keeps_its_type_and_documents_that_are_no_secrets_pass_through() 
         Ok(())
     });
 }
+
+#[test]
+fn a_scope_is_widened_by_server_side_apply() {
+    in_namespace(|space| async move {
+        let (stage, _) = Stage::shared(space).await?;
+        stage.establish("db", &[("password", "old")]).await?;
+        let manifest = secret_manifest(&stage.space.name, "db", &[("password", "new")])?;
+        stage.laptop.seal_with(&["--scope", "cluster", "-w", "wide.yaml"], manifest)?;
+        assert!(stage.laptop.read("wide.yaml")?.contains("sealedFor: {}"));
+        // Merged part by part, an empty map in place of one with parts would become null, and be refused.
+        stage.apply("wide.yaml").await?;
+        stage.holds("db", &[("password", "new")]).await
+    });
+}
