@@ -20,6 +20,7 @@ pub mod process;
 pub mod queue;
 pub mod rate;
 pub mod report;
+pub mod rewatch;
 pub mod schema;
 pub mod sealed;
 pub mod settings;

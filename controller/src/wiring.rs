@@ -39,6 +39,7 @@ use crate::{
     lease,
     metrics::Metrics,
     report::Report,
+    rewatch::Soon,
     schema,
     sealed::{Context, decide, read},
     settings::{Cluster, Settings},
@@ -278,7 +279,7 @@ async fn watch_objects(client: Client, context: Context, engine: Engine, synced:
     let kind = ApiResource::erase::<SealedSecret>(&());
     let api: Api<DynamicObject> = Api::all_with(client, &kind);
     let config = watcher::Config::default().page_size(250);
-    let stream = watcher(api, config).default_backoff();
+    let stream = watcher(api, config).backoff(Soon::default());
     follow(
         stream,
         "SealedSecrets",
@@ -307,7 +308,7 @@ async fn watch_objects(client: Client, context: Context, engine: Engine, synced:
 async fn watch_secrets(client: Client, context: Context, engine: Engine, synced: watch::Sender<bool>) {
     let api: Api<PartialObjectMeta<Secret>> = Api::all(client);
     let config = watcher::Config::default().labels(OWNER_LABEL);
-    let stream = watcher(api, config).default_backoff();
+    let stream = watcher(api, config).backoff(Soon::default());
     follow(
         stream,
         "Secrets",

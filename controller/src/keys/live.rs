@@ -34,6 +34,7 @@ use crate::{
     apply::{DEADLINE, WriteError, Writer},
     error::{ApiError, within},
     report::Report,
+    rewatch::Soon,
     settings::FirstRing,
     status,
     store::Key,
@@ -120,9 +121,9 @@ impl Keeper {
     pub async fn run(mut self, mut led: watch::Receiver<bool>) {
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
         let config = watcher::Config::default().fields(&format!("type={IDENTITY_SECRET_TYPE}"));
-        let mut identities = watcher(secrets, config).default_backoff().boxed();
+        let mut identities = watcher(secrets, config).backoff(Soon::default()).boxed();
         let rings: Api<DeserializeGuard<KeyRing>> = Api::all(self.client.clone());
-        let mut rings = watcher(rings, watcher::Config::default().page_size(50)).default_backoff().boxed();
+        let mut rings = watcher(rings, watcher::Config::default().page_size(50)).backoff(Soon::default()).boxed();
         loop {
             let retry = self.retry;
             let is_new = tokio::select! {
