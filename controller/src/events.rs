@@ -22,7 +22,7 @@ use k8s_openapi::{
 use kube::{Api, Client, api::PostParams};
 use seal_crds::condition::{KeyRingReason, RecoverableReason, SealedSecretReason, VaultReason, VaultStoreReason};
 use tokio::sync::mpsc;
-use tracing::debug;
+use tracing::{debug, trace};
 
 use crate::{
     error::{self, ApiError},
@@ -198,6 +198,7 @@ impl Publisher {
         let namespace = event.metadata.namespace.as_deref().unwrap_or_default();
         let events: Api<Event> = Api::namespaced(self.client.clone(), namespace);
         let Err(error) = error::within(DEADLINE, events.create(&PostParams::default(), &event)).await else {
+            trace!(%reason, event = event.metadata.name, "published an Event");
             return self.metrics.event_published();
         };
         self.metrics.api_failed(&error);

@@ -45,7 +45,7 @@ use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
 };
-use tracing::{debug, warn};
+use tracing::{debug, trace, warn};
 
 use crate::{
     metrics::{self, Endpoint, Metrics},
@@ -265,7 +265,10 @@ async fn account(State(app): State<App>, request: Request, next: Next) -> Respon
         _ => Endpoint::Other,
     };
     let mut response = next.run(request).await;
-    app.served.metrics.answered(endpoint, response.status().as_u16());
+    let code = response.status().as_u16();
+    app.served.metrics.answered(endpoint, code);
+    // What else was asked for may be anything, and is not repeated.
+    trace!(endpoint = endpoint.as_str(), code, "answered");
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
