@@ -75,8 +75,9 @@ impl Cluster {
     async fn start_controller(&mut self, recovery: &str, narrator: &Narrator) -> Result<()> {
         let account = self.guard.scratch().join("controller.kubeconfig");
         kubeconfig::write_account(&account, &self.kubeconfig, NAMESPACE, CONTROLLER).await?;
-        narrator
-            .command("seal-controller --recovery recovery=age1pq1...     # as its ServiceAccount, with no more rights");
+        narrator.command(
+            "seal-controller --keyring-recovery recovery.pub     # as its ServiceAccount, with no more rights",
+        );
         let begin = Instant::now();
         let flags = ["--keyring-recovery", recovery.trim()];
         let controller = Controller::spawn_with(&self.guard, CONTROLLER, &account, &flags)?;
