@@ -137,3 +137,81 @@ impl KeyIndex {
         all.into_iter().filter(|id| state(self, id) != state(before, id)).copied().collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use seal_crds::condition::RecoverableReason;
+
+    use super::*;
+    use crate::keys::rings::OpenedKey;
+
+    fn ring(name: &str, keys: &[(&RingKey, bool, bool, bool)]) -> OpenedRing {
+        let keys = keys.iter().map(|(key, is_open, is_proven, is_disabled)| OpenedKey {
+            id: key.id(),
+            opened: is_open.then(|| ((*key).clone(), "cluster".to_owned())),
+            is_proven: *is_proven,
+            is_disabled: *is_disabled,
+        });
+        OpenedRing {
+            name: name.to_owned(),
+            keys: keys.collect(),
+            members: Vec::new(),
+            reason: KeyRingReason::Opened,
+            message: String::new(),
+            recoverable: RecoverableReason::OtherMembers,
+        }
+    }
+
+    #[test]
+    fn only_an_open_proven_and_enabled_key_opens() {
+        let key = RingKey::generate().unwrap();
+        for (is_open, is_proven, is_disabled, opens) in [
+            (true, true, false, true),
+            (true, true, true, false),
+            (true, false, false, false),
+            (false, true, false, false),
+            (false, false, true, false),
+        ] {
+            let (index, _) = KeyIndex::new(&[ring("prod", &[(&key, is_open, is_proven, is_disabled)])]);
+            assert_eq!(matches!(index.find(key.id()), Found::Open(_)), opens);
+            assert_eq!((index.opens(key.id()), index.open_ids().len()), (opens, usize::from(opens)));
+        }
+        assert!(matches!(KeyIndex::default().find(key.id()), Found::Unknown));
+    }
+
+    #[test]
+    fn a_key_in_two_rings_opens_and_is_reported_in_both_unless_one_disables_it() {
+        let key = RingKey::generate().unwrap();
+        let [open, closed] = [false, true].map(|is_disabled| [(&key, true, true, is_disabled)]);
+        let (index, findings) = KeyIndex::new(&[ring("a", &open), ring("b", &open)]);
+        assert!(index.opens(key.id()));
+        let reported: Vec<_> = findings.iter().map(|finding| (finding.ring.as_str(), finding.reason)).collect();
+        assert_eq!(reported, [("a", KeyRingReason::KeyInTwoRings), ("b", KeyRingReason::KeyInTwoRings)]);
+        for rings in [[ring("a", &closed), ring("b", &open)], [ring("a", &open), ring("b", &closed)]] {
+            assert!(matches!(KeyIndex::new(&rings).0.find(key.id()), Found::Disabled(_)));
+        }
+    }
+
+    #[test]
+    fn a_ring_with_a_member_that_is_a_ring_key_counts_for_nothing() {
+        let [first, second] = [(); 2].map(|()| RingKey::generate().unwrap());
+        let good = ring("good", &[(&first, true, true, false)]);
+        let mut bad = ring("bad", &[(&second, true, true, false)]);
+        bad.members = vec![first.id()];
+        let (index, findings) = KeyIndex::new(&[bad, good]);
+        assert!(index.opens(first.id()) && !index.opens(second.id()));
+        assert_eq!(findings.len(), 1);
+        assert_eq!((findings[0].ring.as_str(), findings[0].reason), ("bad", KeyRingReason::MemberIsRingKey));
+    }
+
+    #[test]
+    fn what_changed_is_what_something_else_may_be_done_with() {
+        let [kept, gone, new] = [(); 3].map(|()| RingKey::generate().unwrap());
+        let (before, _) = KeyIndex::new(&[ring("prod", &[(&kept, true, true, false), (&gone, true, true, false)])]);
+        let (after, _) = KeyIndex::new(&[ring("prod", &[(&kept, true, true, false), (&new, true, false, false)])]);
+        let mut changed = vec![gone.id(), new.id()];
+        changed.sort_unstable();
+        assert_eq!(after.changed_since(&before), changed);
+        assert!(after.changed_since(&after).is_empty());
+    }
+}

@@ -230,3 +230,121 @@ pub fn first_ring(
     object.spec.set_proof(&ring.prove([&private])?);
     Ok(object)
 }
+
+#[cfg(test)]
+mod tests {
+    use seal_crds::{KeyRingStatus, key_ring::RingKeyStatus};
+    use seal_envelope::{Identity, Member};
+
+    use super::*;
+
+    fn identity(number: u32) -> ClusterIdentity {
+        ClusterIdentity { number, identity: Identity::generate().unwrap() }
+    }
+
+    fn member(name: &str, identity: &ClusterIdentity) -> Member {
+        Member { name: name.to_owned(), recipient: identity.identity.recipient().clone() }
+    }
+
+    fn ring(members: Vec<Member>) -> KeyRing {
+        first_ring("sealwright-system", "prod", members, Timestamp::UNIX_EPOCH).unwrap()
+    }
+
+    /// What the status says after a look.
+    fn remembered(ring: &mut KeyRing, opened: &OpenedRing) {
+        let keys = opened.keys.iter().map(|key| RingKeyStatus {
+            id: key.id.to_string(),
+            opened_by: None,
+            proven: key.is_proven,
+        });
+        ring.status = Some(KeyRingStatus { keys: keys.collect(), ..KeyRingStatus::default() });
+    }
+
+    fn opens(ring: &OpenedRing) -> Vec<bool> {
+        ring.keys.iter().map(|key| key.opened.is_some() && key.is_proven).collect()
+    }
+
+    #[test]
+    fn the_first_ring_opens_here_and_for_its_recovery_member() {
+        let (own, recovery) = (identity(1), identity(2));
+        let ring = ring(vec![member("cluster", &own), member("recovery", &recovery)]);
+        for identity in [own, recovery] {
+            let opened = open(&ring, &[identity]);
+            assert_eq!((opened.reason, opens(&opened)), (KeyRingReason::Opened, vec![true]), "{}", opened.message);
+            assert_eq!(opened.recoverable, RecoverableReason::OtherMembers);
+        }
+    }
+
+    #[test]
+    fn a_ring_without_another_member_is_not_recoverable() {
+        let own = identity(1);
+        let opened = open(&ring(vec![member("cluster", &own)]), &[own]);
+        assert_eq!((opened.reason, opened.recoverable), (KeyRingReason::Opened, RecoverableReason::OnlyThisCluster));
+    }
+
+    #[test]
+    fn any_of_several_identities_opens() {
+        let (old, new) = (identity(1), identity(2));
+        let opened = open(&ring(vec![member("cluster", &old)]), &[new, old]);
+        assert_eq!(opened.keys[0].opened.as_ref().map(|(_, member)| member.as_str()), Some("cluster"));
+    }
+
+    #[test]
+    fn a_ring_of_others_does_not_open() {
+        let opened = open(&ring(vec![member("other", &identity(1))]), &[identity(1)]);
+        assert_eq!((opened.reason, opens(&opened)), (KeyRingReason::NotAMember, vec![false]));
+    }
+
+    #[test]
+    fn a_wrap_that_is_garbage_or_of_another_key_is_named_by_member_and_position() {
+        let own = identity(1);
+        let good = ring(vec![member("cluster", &own)]);
+        let other = ring(vec![member("cluster", &own)]);
+        for wrap in ["AAAA".to_owned(), other.spec.keys[0].wraps["cluster"].clone(), "%".to_owned()] {
+            let mut ring = good.clone();
+            ring.spec.keys[0].wraps.insert("cluster".into(), wrap);
+            let opened = open(&ring, std::slice::from_ref(&own));
+            assert_eq!((opened.reason, opens(&opened)), (KeyRingReason::WrapInvalid, vec![false]));
+            assert!(opened.message.contains("key 1") && opened.message.contains("cluster"), "{}", opened.message);
+        }
+    }
+
+    #[test]
+    fn a_planted_key_does_not_open_and_those_proven_before_go_on() {
+        let own = identity(1);
+        let mut ring = ring(vec![member("cluster", &own)]);
+        let before = open(&ring, std::slice::from_ref(&own));
+        remembered(&mut ring, &before);
+        // Somebody with the members' public halves alone appends a key of his own.
+        let planted = RingKey::generate().unwrap();
+        let mut key = ring.spec.keys[0].clone();
+        key.recipient = planted.recipient().to_string();
+        key.set_wrap("cluster", &planted.wrap(own.identity.recipient()).unwrap());
+        ring.spec.keys.push(key);
+        let opened = open(&ring, std::slice::from_ref(&own));
+        assert_eq!((opened.reason, opens(&opened)), (KeyRingReason::NotProven, vec![true, false]));
+
+        ring.status = None;
+        assert_eq!(opens(&open(&ring, std::slice::from_ref(&own))), [false, false], "nothing was ever proven");
+    }
+
+    #[test]
+    fn a_ring_that_lost_a_key_is_named() {
+        let own = identity(1);
+        let mut ring = ring(vec![member("cluster", &own)]);
+        let opened = open(&ring, std::slice::from_ref(&own));
+        remembered(&mut ring, &opened);
+        let other = super::tests::ring(vec![member("cluster", &own)]);
+        ring.spec = other.spec;
+        assert_eq!(open(&ring, &[own]).reason, KeyRingReason::KeysRewritten);
+    }
+
+    #[test]
+    fn a_ring_that_contradicts_itself_opens_nothing() {
+        let own = identity(1);
+        let mut ring = ring(vec![member("cluster", &own)]);
+        ring.spec.members.push(ring.spec.members[0].clone());
+        let opened = open(&ring, &[own]);
+        assert_eq!((opened.reason, opened.keys.len()), (KeyRingReason::InvalidSpec, 0));
+    }
+}

@@ -411,3 +411,309 @@ pub fn meddler(live: &Live) -> String {
         _ => unknown(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::{ByteString, api::core::v1::Secret, jiff::Timestamp};
+    use seal_crds::{condition::RecoverableReason, sealed_secret::SecretStatus};
+    use seal_envelope::RingKey;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{
+        keys::{OpenedRing, rings::OpenedKey},
+        status::{self, Verdict},
+    };
+
+    const OWN: &str = "sealwright-system";
+
+    /// A ring key, the index that holds it, and an object that is sealed to it.
+    struct Stage {
+        key: RingKey,
+        keys: KeyIndex,
+        object: SealedSecret,
+    }
+
+    impl Stage {
+        fn new() -> Self {
+            let key = RingKey::generate().unwrap();
+            let keys = index(&key, true, false);
+            let token = sealed(&key, "password", b"hunter2");
+            let object = serde_json::from_value(json!({
+                "apiVersion": "sealwright.dev/v1alpha1", "kind": "SealedSecret",
+                "metadata": {"name": "db", "namespace": "shop", "uid": "u1", "generation": 1},
+                "spec": {"sealedFor": {"name": "db", "namespaces": ["shop"]}, "encryptedData": {"password": token}},
+            }));
+            Self { key, keys, object: object.unwrap() }
+        }
+
+        fn with(mut self, change: impl FnOnce(&mut SealedSecret, &RingKey)) -> Self {
+            change(&mut self.object, &self.key);
+            self
+        }
+
+        fn decide(&self, live: &Live) -> Decision {
+            self.decide_with(live, None, None)
+        }
+
+        fn decide_with(&self, live: &Live, rival: Option<&str>, contest: Option<(String, Duration)>) -> Decision {
+            decide(&Observed { object: &self.object, live, rival, own_namespace: OWN, contest }, &self.keys)
+        }
+
+        fn refused(&self) -> Refusal {
+            refusal(self.decide(&Live::PresumedAbsent))
+        }
+
+        /// The Secret as our apply leaves it, and the object as our status patch does.
+        fn established(&mut self) -> Secret {
+            let Decision::Create { desired, .. } = self.decide(&Live::PresumedAbsent) else { panic!("not created") };
+            let secret = SecretStatus { name: "db".into(), uid: Some("s1".into()), ..SecretStatus::default() };
+            let verdict =
+                Verdict { reason: Reason::Synced, message: String::new(), is_stalled: false, secret: Some(secret) };
+            self.object.status = Some(status::next(&self.object, &verdict, Timestamp::UNIX_EPOCH));
+            let mut live = Secret {
+                type_: Some(desired.type_.clone()),
+                data: Some(desired.data.iter().map(|(key, value)| (key.clone(), ByteString(value.to_vec()))).collect()),
+                ..Secret::default()
+            };
+            live.metadata.uid = Some("s1".into());
+            live.metadata.resource_version = Some("7".into());
+            live.metadata.managed_fields = Some(crate::fields::taken_over(&[], &desired.parts()));
+            live.metadata.labels = Some(desired.labels);
+            live.metadata.annotations = Some(desired.annotations);
+            live.metadata.owner_references = desired.owner.map(|owner| vec![owner]);
+            live
+        }
+    }
+
+    fn index(key: &RingKey, is_proven: bool, is_disabled: bool) -> KeyIndex {
+        let key = OpenedKey { id: key.id(), opened: Some((key.clone(), "c".into())), is_proven, is_disabled };
+        let ring = OpenedRing {
+            name: "prod".into(),
+            keys: vec![key],
+            members: Vec::new(),
+            reason: seal_crds::condition::KeyRingReason::Opened,
+            message: String::new(),
+            recoverable: RecoverableReason::OtherMembers,
+        };
+        KeyIndex::new(&[ring]).0
+    }
+
+    fn sealed(key: &RingKey, data_key: &str, value: &[u8]) -> String {
+        let sealed_for = SealedFor::new(Some("db"), ["shop"]).unwrap();
+        seal_envelope::seal(key.recipient(), &sealed_for, &DataKey::new(data_key).unwrap(), value).unwrap().to_string()
+    }
+
+    fn refusal(decision: Decision) -> Refusal {
+        match decision {
+            Decision::Refuse(refusal) => refusal,
+            other => panic!("not refused: {other:?}"),
+        }
+    }
+
+    fn template(data: Value) -> Option<seal_crds::sealed_secret::Template> {
+        serde_json::from_value(json!({"data": data})).unwrap()
+    }
+
+    #[test]
+    fn a_fresh_object_is_created_without_being_read_and_without_drift() {
+        let Decision::Create { desired, drift: None } = Stage::new().decide(&Live::PresumedAbsent) else { panic!() };
+        assert_eq!(*desired.data["password"], b"hunter2");
+        assert!(!format!("{desired:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn what_cannot_be_opened_is_named_by_key_and_id() {
+        let other = RingKey::generate().unwrap();
+        let id = other.id().to_string();
+        type Change = Box<dyn Fn(&mut SealedSecret, &RingKey)>;
+        let token = |token: &str| -> Change {
+            let token = token.to_owned();
+            Box::new(move |object, _| drop(object.spec.encrypted_data.insert("password".into(), token.clone())))
+        };
+        let table: [(Change, Reason, &str); 8] = [
+            (token("seal9.x.y.z"), Reason::UnknownFormat, "password"),
+            (token("hunter2"), Reason::UnknownFormat, "password"),
+            (token(&sealed(&other, "password", b"v")), Reason::KeyNotFound, &id),
+            (
+                Box::new(|object, key| {
+                    object.spec.encrypted_data.insert("user".into(), sealed(key, "password", b"v"));
+                }),
+                Reason::DecryptFailed,
+                "user",
+            ),
+            (
+                Box::new(|object, _| object.metadata.namespace = Some("other".into())),
+                Reason::SealedForElsewhere,
+                "other",
+            ),
+            (
+                Box::new(|object, _| object.spec.sealed_for = Some(Default::default())),
+                Reason::DecryptFailed,
+                "password",
+            ),
+            (Box::new(|object, _| object.spec.sealed_for = None), Reason::InvalidSpec, "sealedFor"),
+            (Box::new(|object, _| object.spec.encrypted_data.clear()), Reason::InvalidSpec, "encryptedData"),
+        ];
+        for (change, reason, says) in table {
+            let refusal = Stage::new().with(change).refused();
+            assert_eq!(refusal.reason, reason, "{}", refusal.message);
+            assert!(refusal.is_stalled && refusal.message.contains(says), "{}", refusal.message);
+            assert!(!refusal.message.contains("hunter2"));
+        }
+    }
+
+    #[test]
+    fn keys_that_are_unproven_or_disabled_are_told_apart() {
+        for (is_proven, is_disabled, reason) in
+            [(false, false, Reason::KeyNotProven), (true, true, Reason::KeyDisabled)]
+        {
+            let mut stage = Stage::new();
+            stage.keys = index(&stage.key, is_proven, is_disabled);
+            let refusal = stage.refused();
+            assert_eq!(refusal.reason, reason);
+            assert!(refusal.message.contains("prod"), "{}", refusal.message);
+        }
+    }
+
+    #[test]
+    fn a_vault_part_is_refused_as_a_whole() {
+        let vault =
+            json!({"storeRef": {"name": "main"}, "data": [{"key": "a", "mount": "kv", "path": "p", "field": "f"}]});
+        let vault = serde_json::from_value(vault).unwrap();
+        let refusal = Stage::new().with(|object, _| object.spec.vault = Some(vault)).refused();
+        assert!(refusal.is_stalled && refusal.message.contains("Vault"));
+    }
+
+    #[test]
+    fn templates_shape_the_data_and_fail_without_quoting_it() {
+        let stage = Stage::new().with(|object, _| {
+            object.spec.template = template(json!({"url": "pg://{{ .password }}@db", "password": null}));
+        });
+        let Decision::Create { desired, .. } = stage.decide(&Live::PresumedAbsent) else { panic!() };
+        assert_eq!(desired.data.keys().collect::<Vec<_>>(), ["url"]);
+        assert_eq!(*desired.data["url"], b"pg://hunter2@db");
+
+        let stage = Stage::new().with(|object, _| object.spec.template = template(json!({"url": "{{ .absent }}"})));
+        let refusal = stage.refused();
+        assert_eq!(refusal.reason, Reason::TemplateFailed);
+        assert!(!refusal.message.contains("hunter2"));
+    }
+
+    #[test]
+    fn a_rival_goes_first() {
+        let refusal = refusal(Stage::new().decide_with(&Live::PresumedAbsent, Some("older"), None));
+        assert_eq!(refusal.reason, Reason::TargetConflict);
+        assert!(refusal.message.contains("older"));
+    }
+
+    #[test]
+    fn an_established_secret_is_held() {
+        let mut stage = Stage::new();
+        let live = stage.established();
+        let held = Facts { uid: "s1".into(), resource_version: "7".into() };
+        assert!(matches!(stage.decide(&Live::Present(Box::new(live))), Decision::Hold(facts) if facts == held));
+    }
+
+    #[test]
+    fn what_somebody_changed_is_drift_and_what_git_changed_is_not() {
+        type Tamper = fn(&mut Secret);
+        let edit: Tamper = |live| drop(live.data.as_mut().unwrap().insert("password".into(), ByteString(vec![1])));
+        let extra: Tamper = |live| drop(live.data.as_mut().unwrap().insert("extra".into(), ByteString(vec![1])));
+        let unlabel: Tamper = |live| live.metadata.labels = None;
+        for (tamper, expected, takes_over) in
+            [(edit, Drift::Edited, false), (extra, Drift::Extra, true), (unlabel, Drift::Metadata, false)]
+        {
+            let mut stage = Stage::new();
+            let mut live = stage.established();
+            tamper(&mut live);
+            let live = Live::Present(Box::new(live));
+            let Decision::Change { facts, take_over, drift, is_adoption: false, .. } = stage.decide(&live) else {
+                panic!()
+            };
+            assert_eq!((drift, take_over.is_some()), (Some(expected), takes_over));
+            assert_eq!(facts.resource_version, "7");
+
+            stage.object.metadata.generation = Some(2);
+            assert!(matches!(stage.decide(&live), Decision::Change { drift: None, .. }));
+        }
+        let mut stage = Stage::new();
+        stage.established();
+        assert!(matches!(stage.decide(&Live::Absent), Decision::Create { drift: Some(Drift::Deleted), .. }));
+    }
+
+    #[test]
+    fn a_contested_repair_waits() {
+        let mut stage = Stage::new();
+        stage.established();
+        let contest = Some(("kubectl-edit".to_owned(), Duration::from_secs(8)));
+        let refusal = refusal(stage.decide_with(&Live::Absent, None, contest.clone()));
+        assert_eq!((refusal.reason, refusal.after), (Reason::Contested, Some(Duration::from_secs(8))));
+        assert!(refusal.message.contains("kubectl-edit") && !refusal.is_stalled);
+        // A change of ours is no part of the contest.
+        stage.object.metadata.generation = Some(2);
+        assert!(matches!(stage.decide_with(&Live::Absent, None, contest), Decision::Create { .. }));
+    }
+
+    #[test]
+    fn a_secret_that_is_not_ours_is_left_alone_until_it_consents() {
+        let mut foreign =
+            Secret { data: Some([("theirs".to_owned(), ByteString(vec![1]))].into()), ..Secret::default() };
+        foreign.type_ = Some("Opaque".into());
+        foreign.metadata.annotations = Some([(target::LAST_APPLIED.to_owned(), "{}".to_owned())].into());
+        let live = Live::Present(Box::new(foreign.clone()));
+        assert_eq!(refusal(Stage::new().decide(&live)).reason, Reason::TargetNotOwned);
+
+        let consent = (seal_crds::ADOPT_BY_ANNOTATION.to_owned(), "db".to_owned());
+        foreign.metadata.annotations.as_mut().unwrap().extend([consent]);
+        let live = Live::Present(Box::new(foreign));
+        let Decision::Change { take_over: Some(take_over), is_adoption: true, drift: None, .. } =
+            Stage::new().decide(&live)
+        else {
+            panic!()
+        };
+        assert!(take_over.has_last_applied && take_over.parts.contains(&Part::Data("theirs".into())));
+    }
+
+    #[test]
+    fn what_stands_in_the_way_is_named() {
+        type Tamper = fn(&mut Secret);
+        let table: [(Tamper, Reason); 5] = [
+            (|live| live.type_ = Some("sealwright.dev/identity".into()), Reason::OutputRefused),
+            (
+                |live| {
+                    live.metadata.deletion_timestamp =
+                        Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::UNIX_EPOCH));
+                },
+                Reason::TargetTerminating,
+            ),
+            (|live| live.immutable = Some(true), Reason::TargetImmutable),
+            (
+                |live| {
+                    live.immutable = Some(true);
+                    live.data = None;
+                },
+                Reason::TargetImmutable,
+            ),
+            (|live| live.metadata.annotations = None, Reason::TargetNotOwned),
+        ];
+        for (i, (tamper, reason)) in table.into_iter().enumerate() {
+            let mut stage = Stage::new();
+            let mut live = stage.established();
+            if reason == Reason::TargetNotOwned {
+                live.metadata.uid = Some("another".into());
+            }
+            tamper(&mut live);
+            assert_eq!(refusal(stage.decide(&Live::Present(Box::new(live)))).reason, reason, "case {i}");
+        }
+    }
+
+    #[test]
+    fn another_type_needs_a_new_secret() {
+        let mut stage = Stage::new();
+        let live = stage.established();
+        stage.object.spec.template = serde_json::from_value(json!({"type": "a/b"})).unwrap();
+        stage.object.metadata.generation = Some(2);
+        assert!(matches!(stage.decide(&Live::Present(Box::new(live))), Decision::Replace { .. }));
+    }
+}
