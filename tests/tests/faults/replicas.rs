@@ -1,10 +1,14 @@
 //! Controllers that are killed, frozen, doubled.
 
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::TryStreamExt;
 use futures::future::try_join_all;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
-use kube::api::{Api, ListParams};
+use kube::api::{Api, ListParams, WatchEvent, WatchParams};
 use seal_crds::KeyRing;
 use seal_crds::{FIELD_MANAGER, OWNER_LABEL};
 use seal_tests::install::{self, CONTROLLER, NAMESPACE};
@@ -31,8 +35,8 @@ async fn made(stage: &Stage) -> Result<Vec<Secret>> {
     Ok(stage.space.secrets().list(&ListParams::default().labels(OWNER_LABEL)).await?.items)
 }
 
-/// Every Secret of the backlog is there, whole, and was written exactly once.
-async fn all_made_once(stage: &Stage) -> Result<()> {
+/// Every Secret of the backlog is there and whole, and its object says so.
+async fn all_made(stage: &Stage) -> Result<()> {
     wait::until_equal("the number of Secrets", BACKLOG, || async { Ok(made(stage).await?.len()) }).await?;
     for number in 0..BACKLOG {
         stage.ready(&format!("item-{number:03}")).await?;
@@ -40,12 +44,39 @@ async fn all_made_once(stage: &Stage) -> Result<()> {
     for secret in made(stage).await? {
         let name = secret.name_any();
         assert_eq!(seal_tests::stage::text_of(&secret)["password"], "s3cret", "{name}");
-        let entries = secret.managed_fields();
-        assert!(entries.len() == 1 && entries[0].manager.as_deref() == Some(FIELD_MANAGER), "{name}: {entries:?}");
-        let written = entries[0].time.as_ref().map(|time| time.0);
-        assert_eq!(written, secret.creation_timestamp().map(|time| time.0), "{name} was written again");
+        let managers: Vec<_> = secret.managed_fields().iter().flat_map(|entry| entry.manager.as_deref()).collect();
+        assert_eq!(managers, [FIELD_MANAGER], "{name}");
     }
     Ok(())
+}
+
+/// The names of Secrets that are written more than once, or deleted, from now on.
+struct Writes(Arc<Mutex<Vec<String>>>);
+
+impl Writes {
+    async fn watch(stage: &Stage) -> Result<Self> {
+        let secrets = stage.space.secrets();
+        let params = WatchParams::default().labels(OWNER_LABEL).timeout(290);
+        let list = secrets.list_metadata(&ListParams::default()).await?;
+        let version = list.metadata.resource_version.context("a list has a resourceVersion")?;
+        let seen = Arc::<Mutex<Vec<_>>>::default();
+        let into = Arc::clone(&seen);
+        tokio::spawn(async move {
+            let mut events = pin!(secrets.watch_metadata(&params, &version).await?);
+            while let Some(event) = events.try_next().await? {
+                if let WatchEvent::Modified(secret) | WatchEvent::Deleted(secret) = event {
+                    into.lock().unwrap_or_else(PoisonError::into_inner).push(secret.name_any());
+                }
+            }
+            Ok::<_, kube::Error>(())
+        });
+        Ok(Self(seen))
+    }
+
+    fn assert_none(&self) {
+        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        assert!(seen.is_empty(), "written more than once: {seen:?}");
+    }
 }
 
 #[test]
@@ -54,6 +85,7 @@ fn a_controller_killed_in_the_middle_of_a_backlog_leaves_nothing_wrong_lost_or_t
         install::everything(&space.client).await?;
         let controller = Controller::start(&space.plane, CONTROLLER, &[]).await?;
         let stage = Stage::set(space).await?;
+        let writes = Writes::watch(&stage).await?;
         let (applied, killed) = futures::join!(backlog(&stage), async {
             wait::until("the backlog is begun", || async {
                 Ok((made(&stage).await?.len() >= BACKLOG / 10).then_some(()))
@@ -66,7 +98,8 @@ fn a_controller_killed_in_the_middle_of_a_backlog_leaves_nothing_wrong_lost_or_t
         let before = killed?;
         assert!(before.len() < BACKLOG, "it was killed too late to prove anything");
         let _second = Controller::start(&stage.space.plane, "seal-controller-again", &[]).await?;
-        all_made_once(&stage).await?;
+        all_made(&stage).await?;
+        writes.assert_none();
         let after = made(&stage).await?;
         for secret in before {
             let same = after.iter().find(|other| other.name_any() == secret.name_any());
@@ -83,7 +116,7 @@ fn a_restart_over_unchanged_objects_writes_nothing() {
         let controller = Controller::start(&space.plane, CONTROLLER, &[]).await?;
         let stage = Stage::set(space).await?;
         backlog(&stage).await?;
-        all_made_once(&stage).await?;
+        all_made(&stage).await?;
         let versions = async || -> Result<Vec<_>> {
             let objects = stage.sealed().list(&ListParams::default()).await?.items;
             let objects = objects.iter().map(|object| (object.name_any(), object.resource_version()));
