@@ -8,10 +8,12 @@
 //! the settled costs nothing.
 
 use std::{
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
+use futures::FutureExt;
 use tokio::{
     sync::{Notify, watch},
     task::JoinSet,
@@ -136,10 +138,19 @@ impl Engine {
 
     async fn work(self, run: Run<Key>) {
         let started = Instant::now();
-        let Look { next, wrote } = sealed::reconcile(&self.context, &run.key, run.lane == Lane::Periodic).await;
+        let look = guarded(sealed::reconcile(&self.context, &run.key, run.lane == Lane::Periodic)).await;
         let now = Instant::now();
-        debug!(object = %run.key, lane = ?run.lane, attempt = run.attempt, took = ?(now - started), next = ?next, "looked");
-        self.context.report.look(next, wrote, now - started);
+        let next = match look {
+            Some(Look { next, wrote }) => {
+                debug!(object = %run.key, lane = ?run.lane, attempt = run.attempt, took = ?(now - started), next = ?next, "looked");
+                self.context.report.look(next, wrote, now - started);
+                next
+            }
+            None => {
+                self.context.report.fault(&run.key, now - started);
+                Next::Retry
+            }
+        };
         let mut queue = self.queue();
         let outcome = match next {
             Next::Settled => Outcome::Good {
@@ -161,9 +172,29 @@ impl Engine {
     }
 }
 
+/// The outcome of a look, or none if it panicked: a fault costs the one object its backoff, and not its slot for ever.
+async fn guarded<T>(look: impl Future<Output = T>) -> Option<T> {
+    AssertUnwindSafe(look).catch_unwind().await.ok()
+}
+
 fn lane(cause: Cause) -> Lane {
     match cause {
         Cause::Fresh => Lane::Fresh,
         Cause::Drift => Lane::Drift,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_look_that_panics_ends_like_any_other() {
+        assert_eq!(guarded(async { 7 }).await, Some(7));
+        let fault = async {
+            tokio::task::yield_now().await;
+            Vec::<u8>::new()[0]
+        };
+        assert_eq!(guarded(fault).await, None);
     }
 }

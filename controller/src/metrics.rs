@@ -68,8 +68,6 @@ label! {
     Kind {
         /// A SealedSecret.
         SealedSecret = "SealedSecret",
-        /// A KeyRing.
-        KeyRing = "KeyRing",
     }
 }
 

@@ -13,7 +13,7 @@ use seal_crds::{
     KeyRing, SealedSecret,
     condition::{self, KeyRingReason, READY, RECOVERABLE, RecoverableReason, SealedSecretReason, TRUE},
 };
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::{
     apply::WriteError,
@@ -107,6 +107,12 @@ impl Report {
             Next::Retry | Next::After(_) => (Outcome::Failed, Class::Transient),
         };
         self.metrics.reconciled(Kind::SealedSecret, outcome, class, took);
+    }
+
+    /// A look panicked; where, the panic itself has logged.
+    pub fn fault(&self, key: &Key, took: Duration) {
+        self.metrics.reconciled(Kind::SealedSecret, Outcome::Failed, Class::Bug, took);
+        error!(object = %key, "a fault of the controller; the object is tried again");
     }
 
     /// A Secret was written.
