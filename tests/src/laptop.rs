@@ -100,7 +100,8 @@ impl Laptop {
         self.git(&["commit", "--quiet", "--message", message]).map(drop)
     }
 
-    fn run(&self, mut command: Command, stdin: &[u8]) -> Result<Said> {
+    /// Runs any program in the repository, however it ends.
+    pub fn run(&self, mut command: Command, stdin: &[u8]) -> Result<Said> {
         command.current_dir(self.folder()).env("HOME", self.home.path()).env_remove("XDG_CONFIG_HOME");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("start {:?}", command.get_program()))?;

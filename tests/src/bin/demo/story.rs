@@ -127,7 +127,7 @@ impl Scene<'_> {
 
     async fn tamper(&mut self) -> Result<()> {
         self.narrator.step("Somebody tampers with the file in Git");
-        self.narrator.say("The password of another Secret is copied into db.yaml, as the user:");
+        self.narrator.say("The sealed password is copied to the key `user`, to be shown where user names are shown:");
         let file = self.laptop.read("db.yaml")?;
         self.laptop.write("db.yaml", moved(&file)?)?;
         self.narrator.command("git commit --all --message 'tidy up'");
@@ -169,6 +169,7 @@ impl Scene<'_> {
 
     fn recover(&mut self) -> Result<()> {
         self.narrator.step("The cluster is lost; the repository and the recovery identity are not");
+        self.narrator.say("No cluster is asked:");
         self.narrator.command(format!("seal open db.yaml -i {RECOVERY} --key password"));
         let opened = self.laptop.seal(&["open", "db.yaml", "-i", RECOVERY, "--key", "password"])?;
         ensure!(opened == "tr0ub4dor", "`seal open` printed another value");

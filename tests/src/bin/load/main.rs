@@ -10,17 +10,18 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Result, ensure};
 use clap::Parser;
 use kube::api::{Api, ListParams};
 use seal_crds::SealedSecret;
 use seal_tests::install::{self, CONTROLLER};
-use seal_tests::process::Process;
+use seal_tests::kubeseal::Kubeseal;
+use seal_tests::process::{Process, command};
 use seal_tests::{ControlPlane, Controller, Space, Stage, binaries};
 
 use crate::backlog::Backlog;
 use crate::counts::Counts;
-use crate::table::Table;
+use crate::table::{Ratio, Table};
 
 /// Measure backlog, restart and memory on a real API server.
 #[derive(Parser)]
@@ -43,9 +44,11 @@ fn main() -> ExitCode {
 }
 
 fn measure(objects: usize) -> Result<Table> {
+    // Built before anything is measured.
+    let kubeseal = Kubeseal::find()?;
     let plane = Arc::new(ControlPlane::start()?);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(Run::prepare(plane, objects))?.measure(&runtime)
+    runtime.block_on(Run::prepare(plane, objects))?.measure(&runtime, &kubeseal)
 }
 
 /// One measured run.
@@ -67,14 +70,14 @@ impl Run {
         Ok(Self { stage, backlog, table: Table::new(objects) })
     }
 
-    fn measure(mut self, runtime: &tokio::runtime::Runtime) -> Result<Table> {
+    fn measure(mut self, runtime: &tokio::runtime::Runtime, kubeseal: &Kubeseal) -> Result<Table> {
         runtime.block_on(async {
             self.backlog.make_foreign_secrets(&self.stage).await?;
             let bare = self.baseline().await?;
             let controller = self.backlog_to_secrets(bare).await?;
             drop(controller);
             self.restart().await?;
-            self.seal_process()?;
+            self.seal_process(kubeseal)?;
             Ok(self.table)
         })
     }
@@ -100,7 +103,7 @@ impl Run {
         done.await?;
         let took = begin.elapsed();
         self.table.row("start to ready, with the backlog waiting", ready, None);
-        self.table.row("backlog to Secrets, from the start of the process", took, Some((took, bare, 1.3)));
+        self.table.row("backlog to Secrets, from the start of the process", took, Some(Ratio::to_bare(took, bare, 1.3)));
         self.table.requests("backlog", &Counts::read(&self.stage.space.client).await?.since(&before));
         self.memory("memory after the backlog", &controller.process())?;
         Ok(controller)
@@ -114,7 +117,7 @@ impl Run {
         let begin = Instant::now();
         let controller = start(&self.stage.space.plane, "seal-controller-again").await?;
         let took = begin.elapsed();
-        self.table.row("restart over unchanged objects, to ready", took, Some((took, listing, 2.0)));
+        self.table.row("restart over unchanged objects, to ready", took, Some(Ratio::to_bare(took, listing, 2.0)));
         // Something new, behind all the others: when it is done, they have been looked at.
         self.stage.establish("later", &[("value", "x")]).await?;
         self.table
@@ -151,16 +154,37 @@ impl Run {
         Ok(())
     }
 
-    fn seal_process(&mut self) -> Result<()> {
-        const RUNS: u32 = 20;
+    /// Both programs, over the same manifest, in turns.
+    fn seal_process(&mut self, kubeseal: &Kubeseal) -> Result<()> {
+        const RUNS: usize = 40;
+        let laptop = &self.stage.laptop;
         let manifest = seal_tests::laptop::secret_manifest("load", "one", &[("a", "1"), ("b", "2"), ("c", "3")])?;
-        let begin = Instant::now();
+        laptop.write("kubeseal.pem", kubeseal.certificate()?)?;
+        let mut times = [Vec::new(), Vec::new()];
         for _ in 0..RUNS {
-            self.stage.laptop.seal_with(&[], &manifest).context("seal one Secret")?;
+            let mut seal = command(binaries::seal()?);
+            seal.args(["--to", &self.stage.ring]);
+            let mut peer = kubeseal.command();
+            peer.args(["--cert", "kubeseal.pem", "--format", "yaml"]);
+            for (times, program) in times.iter_mut().zip([seal, peer]) {
+                let begin = Instant::now();
+                let said = laptop.run(program, manifest.as_bytes())?;
+                times.push(begin.elapsed());
+                ensure!(said.code == Some(0), "it ended with {:?}: {}", said.code, said.stderr);
+                ensure!(said.stdout.windows(12).any(|word| word == b"SealedSecret"), "it sealed nothing");
+            }
         }
-        self.table.row("`seal`, 3 values, whole process", begin.elapsed() / RUNS, None);
+        let [ours, peers] = times.map(median);
+        self.table.row("`kubeseal --cert`, 3 values, whole process", peers, None);
+        let ratio = Ratio { ours, theirs: peers, whose: "kubeseal", budget: 0.2 };
+        self.table.row("`seal`, the same 3 values, whole process", ours, Some(ratio));
         Ok(())
     }
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times[times.len() / 2]
 }
 
 async fn start(plane: &ControlPlane, name: &str) -> Result<Controller> {

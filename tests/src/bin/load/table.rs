@@ -11,18 +11,36 @@ pub(crate) struct Table {
     rows: Vec<[String; 3]>,
 }
 
+/// Two times of one run, and the budget of their ratio.
+pub(crate) struct Ratio {
+    pub(crate) ours: Duration,
+    pub(crate) theirs: Duration,
+    pub(crate) whose: &'static str,
+    pub(crate) budget: f64,
+}
+
+impl Ratio {
+    pub(crate) fn to_bare(ours: Duration, theirs: Duration, budget: f64) -> Self {
+        Self { ours, theirs, whose: "the bare client", budget }
+    }
+}
+
+impl Display for Ratio {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let is = self.ours.as_secs_f64() / self.theirs.as_secs_f64();
+        let verdict = verdict(is <= self.budget, &format!("budget {}", self.budget));
+        write!(f, "{is:.2} times {} ({verdict})", self.whose)
+    }
+}
+
 impl Table {
     pub(crate) fn new(objects: usize) -> Self {
         Self { objects, rows: Vec::new() }
     }
 
-    /// A time; with what it is compared to and the budget of the ratio.
-    pub(crate) fn row(&mut self, what: &str, took: Duration, ratio: Option<(Duration, Duration, f64)>) {
-        let ratio = ratio.map(|(ours, theirs, budget)| {
-            let is = ours.as_secs_f64() / theirs.as_secs_f64();
-            format!("{is:.2} times the bare client ({})", verdict(is <= budget, &format!("budget {budget}")))
-        });
-        self.rows.push([what.to_owned(), spoken(took), ratio.unwrap_or_default()]);
+    /// A time; with what it is compared to.
+    pub(crate) fn row(&mut self, what: &str, took: Duration, ratio: Option<Ratio>) {
+        self.rows.push([what.to_owned(), spoken(took), ratio.map(|ratio| ratio.to_string()).unwrap_or_default()]);
     }
 
     /// Memory of the controller's process.
