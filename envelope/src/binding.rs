@@ -16,9 +16,14 @@
 //!
 //! All fields are always there; there is no other encoding of the same binding, and no two bindings share one.
 
-use ring::digest::{Context, SHA256};
+use std::fmt;
 
-use crate::error::BindingError;
+use ring::digest::SHA256;
+
+use crate::{
+    encoding::{base32_encode, put, put_count},
+    error::BindingError,
+};
 
 /// The domain separator of [`SealedFor::ctx`]. A new field in `ctx` means a new domain and a new token version.
 const VALUE_DOMAIN: &[u8] = b"sealwright.dev/seal1/value";
@@ -183,6 +188,12 @@ impl DataKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlaceTag(pub(crate) [u8; 5]);
 
+impl fmt::Display for PlaceTag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&base32_encode(&self.0))
+    }
+}
+
 fn secret_name(name: &str) -> Result<String, BindingError> {
     if name.len() > 253 || !name.split('.').all(is_label) {
         return Err(BindingError::Name);
@@ -204,30 +215,4 @@ pub(crate) fn is_label(label: &str) -> bool {
     bytes.first().is_some_and(alphanumeric)
         && bytes.last().is_some_and(alphanumeric)
         && bytes.iter().all(|c| alphanumeric(c) || *c == b'-')
-}
-
-/// Appends LP(bytes).
-pub(crate) fn put(out: &mut Vec<u8>, bytes: &[u8]) {
-    put_count(out, bytes.len());
-    out.extend_from_slice(bytes);
-}
-
-/// Appends a count or a length. What we encode is bounded far below 4 GiB by the checks that let it in.
-pub(crate) fn put_count(out: &mut Vec<u8>, count: usize) {
-    let count = u32::try_from(count).expect("names, keys and lists are bounded where they are parsed");
-    out.extend_from_slice(&count.to_be_bytes());
-}
-
-/// SHA-256 over LP of each part.
-pub(crate) fn digest(parts: &[&[u8]]) -> [u8; 32] {
-    let mut context = Context::new(&SHA256);
-    let mut encoded = Vec::new();
-    for part in parts {
-        encoded.clear();
-        put(&mut encoded, part);
-        context.update(&encoded);
-    }
-    let mut digest = [0; 32];
-    digest.copy_from_slice(context.finish().as_ref());
-    digest
 }

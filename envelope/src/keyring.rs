@@ -22,7 +22,8 @@ use ring::{hkdf, hmac};
 use zeroize::Zeroizing;
 
 use crate::{
-    binding::{is_label, put, put_count},
+    binding::is_label,
+    encoding::{put, put_count},
     error::{KeyError, RingError, UnwrapError, WrapError},
     kem::PrivateKey,
     keys::{IDENTITY_TEXT, Identity, KeyId, Recipient},

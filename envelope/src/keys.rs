@@ -13,10 +13,9 @@ use ring::rand::{SecureRandom, SystemRandom};
 use zeroize::Zeroizing;
 
 use crate::{
-    binding::digest,
+    encoding::{base32_decode, base32_encode, digest},
     error::KeyError,
     kem::{self, PUBLIC_KEY, PrivateKey, PublicKey, SEED},
-    token::{base32_decode, base32_encode},
 };
 
 const RECIPIENT_HRP: &str = "age1pq";

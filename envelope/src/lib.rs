@@ -77,6 +77,7 @@
 #![deny(missing_docs)]
 
 mod binding;
+mod encoding;
 mod error;
 mod kem;
 mod keyring;

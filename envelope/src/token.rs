@@ -9,6 +9,7 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 
 use crate::{
     binding::PlaceTag,
+    encoding::base32_decode,
     error::TokenError,
     keys::KeyId,
     value::{self, ENC},
@@ -88,38 +89,4 @@ impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{VERSION}.{}.{}.<{} bytes>", self.key_id, self.place, self.payload.len())
     }
-}
-
-impl fmt::Display for PlaceTag {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&base32_encode(&self.0))
-    }
-}
-
-/// RFC 4648 base32 in lower case. Our ids are whole groups of 40 bits, so there is neither padding nor a spare bit.
-const BASE32: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
-
-pub(crate) fn base32_encode(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len() * 8 / 5);
-    for group in bytes.chunks(5) {
-        let bits = group.iter().fold(0_u64, |bits, byte| bits << 8 | u64::from(*byte));
-        text.extend((0..8).rev().map(|i| char::from(BASE32[(bits >> (5 * i) & 31) as usize])));
-    }
-    text
-}
-
-pub(crate) fn base32_decode<const N: usize>(text: &str) -> Option<[u8; N]> {
-    if text.len() != N * 8 / 5 {
-        return None;
-    }
-    let mut bytes = [0; N];
-    for (group, out) in text.as_bytes().chunks(8).zip(bytes.chunks_mut(5)) {
-        let mut bits = 0_u64;
-        for c in group {
-            let digit = BASE32.iter().position(|digit| digit == c)?;
-            bits = bits << 5 | digit as u64;
-        }
-        out.copy_from_slice(&bits.to_be_bytes()[3..]);
-    }
-    Some(bytes)
 }
