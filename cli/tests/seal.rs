@@ -220,6 +220,8 @@ immutable: true
 stringData:
   password: hunter2-marker
 ";
+    let typeless = folder.seal_with_stdin(&[], format!("{SECRET}type: \"\"\n").as_bytes()).succeeds();
+    assert!(!typeless.stdout().contains("type:"), "an empty type is Opaque: {}", typeless.stdout());
     let run = folder.seal_with_stdin(&[], secret.as_bytes()).succeeds();
     leaks_nothing(&run);
     assert!(run.stderr.contains("left out argocd.argoproj.io/instance"), "{}", run.stderr);
@@ -264,7 +266,12 @@ fn a_secret_without_a_namespace_is_refused() {
     let nameless = SECRET.replace("name: db, ", "");
     folder.seal_with_stdin(&[], nameless.as_bytes()).fails(1, "has no name").hints("--name");
     let generated = SECRET.replace("name: db", "generateName: db-");
-    folder.seal_with_stdin(&[], generated.as_bytes()).fails(1, "generateName").hints("--name");
+    folder.seal_with_stdin(&[], generated.as_bytes()).fails(1, "has no name").hints("--name");
+    folder.seal_with_stdin(&["--name", "db"], generated.as_bytes()).succeeds();
+    let two = format!("{SECRET}---\n{}", SECRET.replace("name: db", "name: cache"));
+    for arguments in [&["--name", "x"][..], &["--name", "x", "-w", "x.yaml"]] {
+        folder.seal_with_stdin(arguments, two.as_bytes()).fails(2, "the name of one Secret, and the input holds 2");
+    }
 }
 
 #[test]
@@ -326,6 +333,96 @@ fn a_secret_is_never_passed_through_for_another_kind() {
     }
     let quoted = SECRET.replace("kind: Secret", "\"kind\": 'Secret'");
     leaks_nothing(&folder.seal_with_stdin(&[], quoted.as_bytes()).succeeds());
+}
+
+#[test]
+fn a_secret_is_found_wherever_kubernetes_would_find_one() {
+    let folder = folder();
+    let flow = format!(
+        "{{apiVersion: v1, kind: Secret, metadata: {{name: db, namespace: shop}}, stringData: {{a: {MARKER}}}}}"
+    );
+    let list = |items: &str| format!("apiVersion: v1\nkind: List\nitems:\n{items}");
+    let nested = (0..9).fold(flow.clone(), |inner, _| format!("{{apiVersion: v1, kind: List, items: [{inner}]}}"));
+    for (input, secrets) in [
+        (SECRET.replace("kind: Secret", "kind: !mine Secret"), 1),
+        (format!("<<: {{kind: Secret}}\n{}", SECRET.replace("kind: Secret\n", "")), 1),
+        (format!("<<: [{{type: Opaque}}, {{<<: {{kind: Secret}}}}]\n{}", SECRET.replace("kind: Secret\n", "")), 1),
+        (
+            list(&format!(
+                "- apiVersion: v1\n  <<: &kind {{kind: Secret}}\n  metadata: {{name: a, namespace: shop}}\n  stringData: {{a: {MARKER}}}\n- kind: ConfigMap\n"
+            )),
+            1,
+        ),
+        (nested, 1),
+        (list(&format!("- &one {flow}\n- {{<<: *one, metadata: {{name: cache, namespace: shop}}}}\n")), 2),
+        (format!("apiVersion: example.dev/v1\nkind: Whatever\nitems: [{flow}]\n"), 1),
+        (list(&format!("- {{kind: List, items: &x [{flow}]}}\n- {{kind: List, items: *x}}\n")), 1),
+        (format!("x: &x [{flow}]\nkind: List\nitems:\n- {}\n- items: *x\n", flow.replace("name: db", "name: a")), 2),
+    ] {
+        for arguments in [&[][..], &["-o", "json"], &["-o", "yaml"]] {
+            let run = folder.seal_with_stdin(arguments, input.as_bytes());
+            leaks_nothing(&run);
+            if run.code == 0 {
+                assert_eq!(run.stdout().matches("SealedSecret").count(), secrets, "{arguments:?} {input}");
+            } else {
+                let is_converted = arguments.contains(&"-o");
+                assert!(is_converted && run.stderr.contains("cannot be written in the other format"), "{}", run.stderr);
+            }
+        }
+    }
+}
+
+#[test]
+fn aliases_into_and_of_secrets_are_refused() {
+    let folder = folder();
+    let list = |items: &str| format!("apiVersion: v1\nkind: List\nitems:\n{items}");
+    let secret = |metadata: &str| {
+        format!("- &one\n  apiVersion: v1\n  kind: Secret\n  metadata: {metadata}\n  stringData: {{a: {MARKER}}}\n")
+    };
+    for (items, message) in [
+        (
+            format!(
+                "{}- kind: ConfigMap\n  data: *labels\n",
+                secret("{name: a, namespace: shop, labels: &labels {a: b}}")
+            ),
+            "cannot be taken out",
+        ),
+        (
+            format!("- kind: X\n  y: &one {{apiVersion: v1, kind: Secret, stringData: {{a: {MARKER}}}}}\n- *one\n"),
+            "is an alias",
+        ),
+    ] {
+        let input = list(&items);
+        let run = folder.seal_with_stdin(&[], input.as_bytes());
+        leaks_nothing(&run);
+        run.fails(1, message).hints("write");
+        folder.write("list.yaml", &input);
+        folder.seal(&["--in-place", "list.yaml"]).fails(1, message);
+        assert_eq!(folder.read("list.yaml"), input);
+    }
+}
+
+#[test]
+fn comments_around_a_secret_in_json_go_with_it() {
+    let folder = folder();
+    let json = SECRET.replace("apiVersion: v1\n", "").replace("kind: Secret\n", "");
+    let secret = format!(
+        "{{apiVersion: v1, kind: Secret, {}}}",
+        json.trim_end()
+            .replace('\n', ", ")
+            .replace("stringData:,   password: hunter2-marker", "stringData: {password: hunter2-marker}")
+    );
+    for (before, after) in [
+        ("", "\n"),
+        ("# hunter2-marker\n", " # hunter2-marker\n# hunter2-marker\n"),
+        ("--- # hunter2-marker\n", "\n---\n{kind: X}\n"),
+    ] {
+        let run = folder.seal_with_stdin(&[], format!("{before}{secret}{after}").as_bytes()).succeeds();
+        leaks_nothing(&run);
+        let expected = if before.starts_with("---") { "---\n{" } else { "{\n" };
+        assert!(run.stdout().starts_with(expected) && run.stdout().ends_with("}\n"), "{}", run.stdout());
+        assert_eq!(run.stdout().contains("kind: X"), after.contains("kind: X"));
+    }
 }
 
 #[test]

@@ -37,6 +37,9 @@ pub(crate) fn run(args: SealArgs) -> Result<()> {
             .hint("to type values instead: `seal create FILE -n NAMESPACE --name NAME KEY`"));
     }
     let sources = request.inputs.iter().map(Source::read).collect::<Result<Vec<_>>>()?;
+    if request.wish.name.is_some() {
+        refuse_one_name_for_several(&sources)?;
+    }
     match &request.destination {
         Destination::Stdout { path } => to_stdout(&request, &sources, path.as_deref()),
         Destination::File { path, prune } => to_file(&request, &sources, path, *prune),
@@ -66,6 +69,11 @@ impl Source {
 
     fn shown(&self) -> String {
         shown(self.path.as_deref())
+    }
+
+    fn count_secrets(&self) -> Result<usize> {
+        let secrets = self.stream.documents.iter().map(|document| Ok(self.stream.secrets(document)?.len()));
+        secrets.sum::<Result<usize>>().map_err(|error| error.within(self.shown()))
     }
 }
 
@@ -225,7 +233,7 @@ fn in_place(request: &Request, sources: &[Source]) -> Result<()> {
     let configs = sources.iter().map(|source| Config::find(source.path.as_deref())).collect::<Result<Vec<_>>>()?;
     for (source, config) in sources.iter().zip(&configs) {
         let Some(path) = &source.path else { continue };
-        if !holds_secrets(&source.stream).map_err(|error| error.within(source.shown()))? {
+        if source.count_secrets()? == 0 {
             continue;
         }
         let mut sealer = Sealer::new(request, config, Some(path))?;
@@ -259,13 +267,12 @@ fn refuse_two_of_one_name(text: &str) -> Result<()> {
     Ok(())
 }
 
-fn holds_secrets(stream: &Stream) -> Result<bool> {
-    for document in &stream.documents {
-        if !stream.secrets(document)?.is_empty() {
-            return Ok(true);
-        }
+fn refuse_one_name_for_several(sources: &[Source]) -> Result<()> {
+    match sources.iter().map(Source::count_secrets).sum::<Result<usize>>()? {
+        0 | 1 => Ok(()),
+        several => Err(Error::usage(format!("--name is the name of one Secret, and the input holds {several}"))
+            .hint("give each its `metadata.name`, or seal them one by one")),
     }
-    Ok(false)
 }
 
 /// An empty input is what a failed command before the pipe leaves; it must not become an empty file.
@@ -303,14 +310,17 @@ fn new_text(sources: &[Source], format: Option<Format>, sealer: &mut Sealer<'_>)
             let mut objects = Vec::new();
             for source in sources {
                 for document in &source.stream.documents {
-                    json_objects(source, document, sealer, &mut objects)?;
+                    let (sealed, others) = taken_apart(source, document, sealer)?;
+                    objects.extend(sealed.iter().map(|sealed| sealed.manifest().json()).chain(others));
                 }
             }
             let whole = match objects.len() {
                 1 => objects.remove(0),
                 _ => json!({"apiVersion": "v1", "kind": "List", "items": objects}),
             };
-            Ok(format!("{}\n", write::pretty(&whole)))
+            let text = format!("{}\n", write::pretty(&whole));
+            refuse_leftovers(&text)?;
+            Ok(text)
         }
     }
 }
@@ -331,7 +341,22 @@ fn spliced(source: &Source, sealer: &mut Sealer<'_>) -> Result<String> {
         }
     }
     result.push_str(&text[at..]);
+    refuse_leftovers(&result).map_err(|error| error.within(source.shown()))?;
     Ok(result)
+}
+
+/// The last look at what is to be written: it must still be YAML, and hold no Secret.
+fn refuse_leftovers(text: &str) -> Result<()> {
+    let stream = Stream::parse(text.as_bytes()).map_err(|_| {
+        Error::request("the Secrets cannot be taken out of what stands around them")
+            .hint("an alias outside of a Secret refers into it: write out there what it stands for")
+    })?;
+    for document in &stream.documents {
+        if !stream.secrets(document)?.is_empty() {
+            return Err(Error::bug("a Secret would have been left unsealed; nothing was written"));
+        }
+    }
+    Ok(())
 }
 
 /// What a Secret becomes where it stands. Its comments go too: nobody can tell whether they hold a value.
@@ -345,15 +370,22 @@ fn replacement(
     let with_breaks = |yaml: String| if line_break == "\n" { yaml } else { yaml.replace('\n', line_break) };
     match found {
         Found::Document if is_json(document) => {
-            let range = document.root.as_ref().map_or(document.range.clone(), |root| root.range.clone());
-            (range, write::pretty(&sealed.manifest().json()))
+            let root = document.root.as_ref().map_or(document.range.clone(), |root| root.range.clone());
+            let blank_or = |around: &'static str, range: std::ops::Range<usize>| {
+                if text[range.clone()].trim().is_empty() { text[range].to_owned() } else { around.to_owned() }
+            };
+            let before = blank_or(if document.is_explicit { line_break } else { "" }, document.range.start..root.start);
+            let after = blank_or(line_break, root.end..document.range.end);
+            (document.range.clone(), format!("{before}{}{after}", write::pretty(&sealed.manifest().json())))
         }
         Found::Document => {
             let yaml = with_breaks(sealed.manifest().yaml());
             (document.range.clone(), if document.is_explicit { format!("{line_break}{yaml}") } else { yaml })
         }
         Found::Item { node, is_flow: true } => {
-            let indent = " ".repeat(leading_blanks(text, node.range.start));
+            // Inside block style, lines must be deeper than the entry that they belong to.
+            let deeper = if is_json(document) { 0 } else { 2 };
+            let indent = " ".repeat(leading_blanks(text, node.range.start) + deeper);
             let json = write::pretty(&sealed.manifest().json());
             (node.range.clone(), json.replace('\n', &format!("{line_break}{indent}")))
         }
@@ -372,7 +404,7 @@ fn line_start(text: &str, at: usize) -> usize {
 
 fn leading_blanks(text: &str, at: usize) -> usize {
     let line = &text[line_start(text, at)..at];
-    line.len() - line.trim_start_matches(' ').len()
+    line.len() - line.trim_start_matches([' ', '-']).len()
 }
 
 fn is_json(document: &Document) -> bool {
@@ -381,34 +413,32 @@ fn is_json(document: &Document) -> bool {
 
 /// Each document, and each item of a List, as YAML of its own.
 fn yaml_documents(source: &Source, sealer: &mut Sealer<'_>) -> Result<Vec<String>> {
-    let mut objects = Vec::new();
     let mut texts = Vec::new();
     for document in &source.stream.documents {
-        objects.clear();
-        let secrets = source.stream.secrets(document).map_err(|error| error.within(source.shown()))?;
-        let is_secret = matches!(secrets.first(), Some((Found::Document, _)));
-        for (_, secret) in secrets {
-            let place = format!("{}, line {}", source.shown(), secret.line);
-            texts.push(sealer.seal(secret, &place)?.manifest().yaml());
-        }
-        if !is_secret {
-            foreign_objects(source, document, &mut objects)?;
-        }
-        for object in &objects {
-            texts.push(serde_yaml::to_string(object).map_err(|_| not_convertible(source))?);
+        let (sealed, others) = taken_apart(source, document, sealer)?;
+        texts.extend(sealed.iter().map(|sealed| sealed.manifest().yaml()));
+        for object in &others {
+            let text = serde_yaml::to_string(object).map_err(|_| not_convertible(source))?;
+            refuse_leftovers(&text)?;
+            texts.push(text);
         }
     }
     Ok(texts)
 }
 
-fn json_objects(source: &Source, document: &Document, sealer: &mut Sealer<'_>, objects: &mut Vec<Value>) -> Result<()> {
-    let secrets = source.stream.secrets(document).map_err(|error| error.within(source.shown()))?;
-    let is_secret = matches!(secrets.first(), Some((Found::Document, _)));
-    for (_, secret) in secrets {
+/// What a document and the Lists in it hold: the Secrets, sealed, and all other objects.
+fn taken_apart(source: &Source, document: &Document, sealer: &mut Sealer<'_>) -> Result<(Vec<SealedNow>, Vec<Value>)> {
+    let (mut sealed, mut others) = (Vec::new(), Vec::new());
+    let mut is_secret = false;
+    for (found, secret) in source.stream.secrets(document).map_err(|error| error.within(source.shown()))? {
         let place = format!("{}, line {}", source.shown(), secret.line);
-        objects.push(sealer.seal(secret, &place)?.manifest().json());
+        sealed.push(sealer.seal(secret, &place)?);
+        is_secret |= matches!(found, Found::Document);
     }
-    if is_secret { Ok(()) } else { foreign_objects(source, document, objects) }
+    if !is_secret {
+        foreign_objects(source, document, &mut others)?;
+    }
+    Ok((sealed, others))
 }
 
 /// The objects of a document that are no Secrets, out of their Lists.
@@ -417,19 +447,23 @@ fn foreign_objects(source: &Source, document: &Document, objects: &mut Vec<Value
         return Ok(());
     }
     let text = &source.stream.text.as_str()[document.range.clone()];
-    let object: Value = serde_yaml::from_str(text).map_err(|_| not_convertible(source))?;
-    flatten(object, objects);
+    let read = || -> Result<Value, serde_yaml::Error> {
+        let mut object: serde_yaml::Value = serde_yaml::from_str(text)?;
+        object.apply_merge()?;
+        serde_yaml::from_value(object)
+    };
+    flatten(read().map_err(|_| not_convertible(source))?, objects);
     Ok(())
 }
 
 fn flatten(mut object: Value, objects: &mut Vec<Value>) {
-    let is_core = object.get("apiVersion").and_then(Value::as_str) == Some("v1");
-    match object.get("kind").and_then(Value::as_str) {
-        Some("Secret") if is_core => {}
-        Some("List") if is_core => {
-            if let Some(Value::Array(items)) = object.get_mut("items").map(Value::take) {
-                items.into_iter().for_each(|item| flatten(item, objects));
-            }
+    let says = |field: &str, value: &str| object.get(field).and_then(Value::as_str) == Some(value);
+    if says("kind", "Secret") && says("apiVersion", "v1") {
+        return;
+    }
+    match object.get_mut("items") {
+        Some(Value::Array(items)) if items.iter().any(|item| item.get("kind").is_some()) => {
+            items.drain(..).for_each(|item| flatten(item, objects));
         }
         _ => objects.push(object),
     }

@@ -3,7 +3,11 @@
 //! Reads Secrets as `kubectl` writes them and people edit them. What Kubernetes would refuse or drop without a word (a
 //! misspelt field, a number where a string belongs, the same key twice) is an error here, told by line and path.
 
-use std::{collections::BTreeMap, ops::Range, rc::Rc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    ops::Range,
+    rc::Rc,
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use seal_envelope::{DataKey, MAX_VALUE, SealedFor};
@@ -110,7 +114,11 @@ impl Stream {
         if is_secret(root)? {
             found.push((Found::Document, secret(root)?));
         } else {
-            items_that_are_secrets(root, 0, &mut found)?;
+            items_that_are_secrets(root, &mut HashSet::new(), &mut found)?;
+            found.sort_by_key(|(found, _)| match found {
+                Found::Document => root.range.start,
+                Found::Item { node, .. } => node.range.start,
+            });
         }
         let is_json = matches!(root.kind, yaml::Kind::Mapping { is_flow: true, .. });
         let text = &self.text.as_str()[document.range.clone()];
@@ -133,35 +141,35 @@ impl Stream {
     }
 }
 
-fn items_that_are_secrets<'a>(list: &'a Rc<Node>, depth: usize, found: &mut Vec<(Found<'a>, Secret)>) -> Result<()> {
-    if !is_list(list) || depth > 4 {
-        return Ok(());
-    }
-    let Some(items) = list.get("items") else { return Ok(()) };
-    let is_flow = matches!(items.kind, yaml::Kind::Sequence { is_flow: true, .. });
-    for node in items.items().unwrap_or_default() {
-        if is_secret(node)? {
-            if matches!(node.kind, yaml::Kind::Alias(..)) {
-                return Err(at(node, "a Secret of this List is an alias").hint("write it out"));
+/// Searches Lists in Lists. Whatever has `items` is one, as for `kubectl`, which applies the items of any kind.
+///
+/// Each list is `searched` once, where its anchor stands, however often and deeply aliases repeat it.
+fn items_that_are_secrets<'a>(
+    list: &'a Node,
+    searched: &mut HashSet<*const Node>,
+    found: &mut Vec<(Found<'a>, Secret)>,
+) -> Result<()> {
+    for items in readings(list, "items") {
+        let yaml::Kind::Sequence { items, is_flow } = &items.resolved().kind else { continue };
+        for node in items {
+            if !searched.insert(node.resolved()) {
+                continue;
             }
-            found.push((Found::Item { node, is_flow }, secret(node)?));
-        } else {
-            items_that_are_secrets(node, depth + 1, found)?;
+            if !is_secret(node)? {
+                items_that_are_secrets(node.resolved(), searched, found)?;
+            } else if matches!(node.kind, yaml::Kind::Alias(..)) {
+                return Err(at(node, "a Secret of this List is an alias").hint("write it out"));
+            } else {
+                found.push((Found::Item { node, is_flow: *is_flow }, secret(node)?));
+            }
         }
     }
     Ok(())
 }
 
-fn is_list(node: &Node) -> bool {
-    node.get("kind").and_then(|kind| kind.string()).is_some_and(|kind| kind.ends_with("List"))
-}
-
-/// Any `kind: Secret` counts, even among duplicates: passing plaintext through is the one mistake not to make.
+/// Whatever may be read as a Secret is one: passing plaintext through is the one mistake not to make.
 fn is_secret(node: &Node) -> Result<bool> {
-    let Some(entries) = node.entries() else { return Ok(false) };
-    let says = |field: &str, value: &str| {
-        entries.iter().any(|entry| entry.key_text() == Some(field) && entry.value.string() == Some(value))
-    };
+    let says = |field, value| readings(node, field).iter().any(|node| node.text() == Some(value));
     if says("kind", "SecretList") && says("apiVersion", "v1") {
         return Err(at(node, "a SecretList cannot be sealed as a whole")
             .hint("give it as `kind: List`, which is what `kubectl get secrets -o yaml` prints"));
@@ -169,14 +177,41 @@ fn is_secret(node: &Node) -> Result<bool> {
     if !says("kind", "Secret") {
         return Ok(false);
     }
-    let version = node.get("apiVersion");
     if says("apiVersion", "v1") {
         return Ok(true);
     }
-    match version.and_then(|version| version.string()) {
+    match readings(node, "apiVersion").first().and_then(|version| version.text()) {
         Some(other) if other.contains('/') => Ok(false),
         _ => Err(at(node, "a Secret without `apiVersion: v1`")),
     }
+}
+
+/// All values that some reader may take for that of this field: of each of its entries if there are several, and those
+/// of merge keys if there is none.
+fn readings<'a>(node: &'a Node, field: &str) -> Vec<&'a Node> {
+    let (mut values, mut sources, mut next) = (Vec::new(), vec![node.resolved()], 0);
+    while let Some(source) = sources.get(next).copied() {
+        next += 1;
+        let entries = || source.entries().unwrap_or_default().iter();
+        let before = values.len();
+        values.extend(entries().filter(|entry| entry.key_text() == Some(field)).map(|entry| &*entry.value));
+        if values.len() > before {
+            continue;
+        }
+        for merge in entries().filter(|entry| entry.key_text() == Some("<<")) {
+            let merged: Vec<&Node> = match merge.value.items() {
+                Some(items) => items.iter().map(|item| item.resolved()).collect(),
+                None => vec![merge.value.resolved()],
+            };
+            // Each once: merges of merges can be nested on purpose so that following them would take for ever.
+            for source in merged {
+                if !sources.iter().any(|known| std::ptr::eq(*known, source)) {
+                    sources.push(source);
+                }
+            }
+        }
+    }
+    values
 }
 
 fn secret(node: &Node) -> Result<Secret> {
@@ -191,7 +226,7 @@ fn secret(node: &Node) -> Result<Secret> {
                 .map(|node| string(node, "type"))
                 .transpose()?
                 .flatten()
-                .filter(|kind| kind != "Opaque"),
+                .filter(|kind| !matches!(kind.as_str(), "" | "Opaque")),
             immutable: of("immutable").map(|node| boolean(node, "immutable")).transpose()?.flatten(),
             ..Template::default()
         },
@@ -234,10 +269,6 @@ fn read_metadata(node: &Node, secret: &mut Secret) -> Result<()> {
                 secret.template.annotations = strings(value, "metadata.annotations")?;
                 secret.template.annotations.remove(LAST_APPLIED); // it holds the plaintext
             }
-            "generateName" => {
-                return Err(at(value, "a Secret with `generateName` has no name to be sealed for")
-                    .hint("give `metadata.name`, or pass --name"));
-            }
             _ => {} // what the API server wrote
         }
     }
@@ -272,8 +303,7 @@ fn collect_sealed(
     use super::edit::Step;
     if is_sealed_secret(node) {
         sealed.push(sealed_secret(node, document, path.clone())?);
-    } else if is_list(node) && path.len() < 8 {
-        let items = node.get("items").and_then(|items| items.items()).unwrap_or_default();
+    } else if let Some(items) = list_items(node) {
         for (index, item) in items.iter().enumerate() {
             path.extend([Step::Key("items".to_owned()), Step::Index(index)]);
             collect_sealed(item, document, path, sealed)?;
@@ -281,6 +311,16 @@ fn collect_sealed(
         }
     }
     Ok(())
+}
+
+/// The items of a List that are written where it stands. Aliases are not followed: what they name is changed nowhere.
+fn list_items(node: &Node) -> Option<&[Rc<Node>]> {
+    let yaml::Kind::Mapping { entries, .. } = &node.kind else { return None };
+    let items = entries.iter().find(|entry| entry.key_text() == Some("items"))?;
+    match &items.value.kind {
+        yaml::Kind::Sequence { items, .. } => Some(items),
+        _ => None,
+    }
 }
 
 /// Whether the object is of our kind, in whatever version of our group.

@@ -92,6 +92,11 @@ impl Node {
         }
     }
 
+    /// The text of a scalar, whatever it means.
+    pub(crate) fn text(&self) -> Option<&str> {
+        self.scalar().map(|scalar| scalar.text.as_str())
+    }
+
     /// The string that this node is, as Kubernetes reads it; nothing if it is a number, a boolean, null or no scalar.
     pub(crate) fn string(&self) -> Option<&str> {
         self.scalar().filter(|scalar| scalar.is_string()).map(|scalar| scalar.text.as_str())
@@ -149,7 +154,7 @@ impl Node {
 
 impl Entry {
     pub(crate) fn key_text(&self) -> Option<&str> {
-        self.key.scalar().map(|scalar| scalar.text.as_str())
+        self.key.text()
     }
 }
 
