@@ -42,7 +42,8 @@ impl GoModule {
             return Ok(ready);
         }
         fs::create_dir_all(&cache).with_context(|| format!("make {cache:?}"))?;
-        let lock = File::create(cache.join(format!("{}.lock", recipe.id))).context("make the lock file of the build")?;
+        let lock =
+            File::create(cache.join(format!("{}.lock", recipe.id))).context("make the lock file of the build")?;
         lock.lock().with_context(|| format!("wait for another build of {}", self.title))?;
         if !ready.is_dir() {
             let unfinished =

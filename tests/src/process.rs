@@ -12,8 +12,10 @@ use std::fs::File;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
+use rustix::param::clock_ticks_per_second;
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Waits for the end of the pipe, then kills group `$1` and removes folder `$2` (again, while dying servers write to it).
@@ -133,6 +135,15 @@ impl Process {
         let line = status.lines().find_map(|l| l.strip_prefix(field)?.strip_prefix(':'));
         let kib: u64 = line.and_then(|l| l.trim().strip_suffix(" kB")?.parse().ok()).context("no such memory field")?;
         Ok(kib * 1024)
+    }
+
+    /// Processor time that it has used, in user and kernel mode.
+    pub fn processor_time(&self) -> Result<Duration> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id())).context("read process times")?;
+        // The name, in parentheses, may hold anything; after it the times are the 12th and 13th field.
+        let (_, fields) = stat.rsplit_once(") ").context("no such process times")?;
+        let ticks = fields.split(' ').skip(11).take(2).map(str::parse::<u64>).sum::<Result<u64, _>>();
+        Ok(Duration::from_secs(ticks.context("process times are numbers")?) / u32::try_from(clock_ticks_per_second())?)
     }
 }
 

@@ -104,20 +104,23 @@ impl Backlog {
             .secrets()
             .delete_collection(&DeleteParams::default(), &ListParams::default().labels(OWNER_LABEL))
             .await?;
-        wait::until("the baseline's objects are gone", || async {
-            let left =
-                stage.space.secrets().list_metadata(&ListParams::default().labels(OWNER_LABEL)).await?.items.len();
-            ensure!(left == 0, "{left} Secrets are left");
+        wait::until("the objects and their Secrets are gone", || async {
+            let secrets = stage.space.secrets().list_metadata(&ListParams::default().labels(OWNER_LABEL)).await?;
+            let left = secrets.items.len() + stage.sealed().list_metadata(&labelled).await?.items.len();
+            ensure!(left == 0, "{left} are left");
             Ok(Some(()))
         })
         .await
     }
 
-    /// Resolves when every object has said `Ready=True`; seen by one watch, so that the seeing costs little.
-    pub(crate) fn all_ready(&self, stage: &Stage) -> impl Future<Output = Result<()>> + use<> {
+    /// Begins to watch; what it gives resolves when every object has said `Ready=True`. One watch, so that the seeing
+    /// costs little.
+    pub(crate) async fn all_ready(&self, stage: &Stage) -> Result<impl Future<Output = Result<()>> + use<>> {
         let (sealed, number) = (stage.sealed(), self.objects.len());
-        let watching = tokio::spawn(async move { count_ready(&sealed, number).await });
-        async move { watching.await.context("the watching task ends")? }
+        let list = sealed.list_metadata(&ListParams::default().limit(1)).await?;
+        let version = list.metadata.resource_version.context("a list has a resourceVersion")?;
+        let watching = tokio::spawn(async move { count_ready(&sealed, number, version).await });
+        Ok(async move { watching.await.context("the watching task ends")? })
     }
 
     /// The resourceVersions of all objects and Secrets.
@@ -131,10 +134,8 @@ impl Backlog {
     }
 }
 
-async fn count_ready(sealed: &Api<SealedSecret>, number: usize) -> Result<()> {
+async fn count_ready(sealed: &Api<SealedSecret>, number: usize, mut version: String) -> Result<()> {
     let params = WatchParams::default().labels(LABEL).timeout(290);
-    let version = sealed.list_metadata(&ListParams::default().limit(1)).await?.metadata.resource_version;
-    let mut version = version.context("a list has a resourceVersion")?;
     let mut ready = std::collections::HashSet::new();
     while ready.len() < number {
         let mut events = pin!(sealed.watch(&params, &version).await?);
