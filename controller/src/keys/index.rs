@@ -20,6 +20,8 @@ pub struct KeyIndex {
 struct Entry {
     key: Option<RingKey>,
     state: State,
+    /// Whether a ring that proved the key has switched it off.
+    is_vetoed: bool,
     rings: Vec<String>,
 }
 
@@ -58,16 +60,26 @@ pub struct Finding {
 
 impl KeyIndex {
     /// Joins all rings; also says what is wrong between them.
+    ///
+    /// Recipients are public, so anybody can write any of them into a ring as its key. What a ring says of a key that
+    /// it never proved therefore harms that ring alone.
     pub fn new(rings: &[OpenedRing]) -> (Self, Vec<Finding>) {
         let mut findings = Vec::new();
         let mut index = Self::default();
-        let all_keys: BTreeSet<KeyId> = rings.iter().flat_map(|ring| ring.keys.iter().map(|key| key.id)).collect();
+        let all_keys = || rings.iter().flat_map(|ring| &ring.keys);
+        let proven: BTreeSet<KeyId> = all_keys().filter(|key| key.is_proven).map(|key| key.id).collect();
+        let members: BTreeSet<KeyId> = rings.iter().flat_map(|ring| ring.members.iter().copied()).collect();
         for ring in rings {
-            if let Some(member) = ring.members.iter().find(|member| all_keys.contains(member)) {
-                // Its wraps are for everybody who can open that ring: it counts for nothing.
-                let message = format!("a member's recipient is the ring key {member}");
+            let mut find = |message| {
                 findings.push(Finding { ring: ring.name.clone(), reason: KeyRingReason::MemberIsRingKey, message });
+            };
+            if let Some(member) = ring.members.iter().find(|member| proven.contains(member)) {
+                // Its wraps are for everybody who can open that ring: it counts for nothing.
+                find(format!("a member's recipient is the ring key {member}"));
                 continue;
+            }
+            if let Some(key) = ring.keys.iter().find(|key| !key.is_proven && members.contains(&key.id)) {
+                find(format!("key {} is a member's recipient, and is not proven", key.id));
             }
             index.add(ring);
         }
@@ -95,12 +107,14 @@ impl KeyIndex {
                 (Some(_), true, false) => State::Open,
             };
             let opened = key.opened.as_ref().filter(|_| state == State::Open).map(|(key, _)| key.clone());
-            let entry = self.keys.entry(key.id).or_insert_with(|| Entry { key: None, state, rings: Vec::new() });
+            let new = || Entry { key: None, state, is_vetoed: false, rings: Vec::new() };
+            let entry = self.keys.entry(key.id).or_insert_with(new);
             entry.rings.push(ring.name.clone());
+            entry.is_vetoed |= key.is_disabled && key.is_proven;
             // Disabled anywhere is disabled; otherwise the ring that opens it wins.
-            if state == State::Disabled {
-                (entry.state, entry.key) = (state, None);
-            } else if state == State::Open && entry.state != State::Disabled {
+            if entry.is_vetoed {
+                (entry.state, entry.key) = (State::Disabled, None);
+            } else if state == State::Open {
                 (entry.state, entry.key) = (state, opened);
             }
         }
@@ -202,6 +216,22 @@ mod tests {
         assert!(index.opens(first.id()) && !index.opens(second.id()));
         assert_eq!(findings.len(), 1);
         assert_eq!((findings[0].ring.as_str(), findings[0].reason), ("bad", KeyRingReason::MemberIsRingKey));
+    }
+
+    #[test]
+    fn a_ring_that_proves_nothing_takes_no_key_and_no_member_from_another() {
+        let [key, member] = [(); 2].map(|()| RingKey::generate().unwrap());
+        let mut good = ring("good", &[(&key, true, true, false)]);
+        good.members = vec![member.id()];
+        let disables = ring("disables", &[(&key, false, false, true)]);
+        let claims = ring("claims", &[(&member, false, false, false)]);
+        for rings in [[good.clone(), disables.clone(), claims.clone()], [claims, disables, good]] {
+            let (index, findings) = KeyIndex::new(&rings);
+            assert!(index.opens(key.id()) && !index.opens(member.id()));
+            let accused: Vec<_> =
+                findings.iter().filter(|found| found.reason == KeyRingReason::MemberIsRingKey).collect();
+            assert_eq!(accused.iter().map(|found| found.ring.as_str()).collect::<Vec<_>>(), ["claims"]);
+        }
     }
 
     #[test]
