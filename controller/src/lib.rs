@@ -29,4 +29,5 @@ pub mod store;
 pub mod target;
 pub mod telemetry;
 pub mod template;
+pub mod vault;
 pub mod wiring;

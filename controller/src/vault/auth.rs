@@ -1,0 +1,486 @@
+//! Whose token a request carries: always one of the namespace that wants the secret.
+//!
+//! ```text
+//! store's auth, consumer namespace -> Identity -> Session: one login, one renewal task, one token at a time
+//! ```
+//!
+//! An [`Identity`] is everything that a login depends on. Two consumers share a session only if all of it is equal, so
+//! nobody ever receives what another's token may read. Sessions live in memory and end with their link, their use, or
+//! the process.
+
+use std::{
+    hash::Hash,
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use futures::{
+    FutureExt,
+    future::{BoxFuture, Shared, WeakShared},
+};
+use ring::digest::{SHA256, digest};
+use seal_crds::{
+    condition::VaultReason,
+    vault_store::{CredentialRef, VaultStoreSpec},
+};
+use tracing::{debug, info};
+use zeroize::Zeroizing;
+
+use super::{
+    Asked, LOGIN_WAIT, Retry, VaultFailure,
+    client::{As, Client, Credentials, Fault, Issued},
+    cluster::{Cluster, LookupError},
+    judged,
+    link::{Failed, Link},
+    meter::Operation,
+    path::{self, Read},
+    value::Content,
+};
+
+/// A session that nobody has used for so long is ended, and its token revoked.
+const UNUSED: Duration = Duration::from_secs(2 * 3600);
+/// How often a session looks at itself, at most.
+const LOOK: Duration = Duration::from_secs(300);
+/// A token that may not read something is replaced at most so often, for the role may have got new policies.
+const FRESH: Duration = Duration::from_secs(300);
+/// What a login needs of a ServiceAccount's token, where the store does not say.
+const AUDIENCE: &str = "vault";
+
+/// Everything that a login depends on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Identity {
+    mount: String,
+    method: Method,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Method {
+    Kubernetes { role: String, account: Account },
+    Jwt { role: String, account: Account },
+    JwtSecret { role: String, credential: Credential },
+    AppRole { role_id: String, credential: Credential },
+    Token { credential: Credential },
+}
+
+/// A ServiceAccount. Another one of the same name has another uid, and another session.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Account {
+    namespace: String,
+    name: String,
+    uid: Arc<str>,
+    audiences: Vec<String>,
+}
+
+/// One key of a Secret, as it was: a new content is a new identity, and a new login.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Credential {
+    namespace: String,
+    name: String,
+    key: String,
+    digest: [u8; 32],
+}
+
+/// Finds out who logs in, for a consumer namespace. Gives what a Secret holds, if one is used.
+///
+/// # Errors
+///
+/// When the store names nothing usable in that namespace.
+pub async fn identify(
+    spec: &VaultStoreSpec,
+    namespace: &str,
+    cluster: &Cluster,
+) -> Result<(Identity, Option<Zeroizing<String>>), VaultFailure> {
+    let auth = &spec.auth;
+    let account = async |name: &str, audiences: &[String]| {
+        let uid = cluster.account_uid(namespace, name).await.map_err(unusable)?;
+        let audiences = if audiences.is_empty() { vec![AUDIENCE.to_owned()] } else { audiences.to_vec() };
+        Ok::<_, VaultFailure>(Account { namespace: namespace.to_owned(), name: name.to_owned(), uid, audiences })
+    };
+    let credential = async |of: &CredentialRef| {
+        let value = cluster.credential(namespace, of).await.map_err(unusable)?;
+        let digest: [u8; 32] = digest(&SHA256, value.as_bytes()).as_ref().try_into().unwrap_or_default();
+        let (name, key) = (of.name.clone(), of.key.clone());
+        Ok::<_, VaultFailure>((Credential { namespace: namespace.to_owned(), name, key, digest }, Some(value)))
+    };
+    let expand = |pattern: &str| path::expand(pattern, namespace);
+    let mount = |mount: &Option<String>, default: &str| mount.clone().unwrap_or_else(|| default.to_owned());
+    let (mount, method, value) = if let Some(kubernetes) = &auth.kubernetes {
+        let account = account(&kubernetes.service_account, &kubernetes.audiences).await?;
+        let role = expand(&kubernetes.role);
+        (mount(&kubernetes.mount, "kubernetes"), Method::Kubernetes { role, account }, None)
+    } else if let Some(jwt) = &auth.jwt {
+        let (mount, role) = (mount(&jwt.mount, "jwt"), expand(&jwt.role));
+        match (&jwt.service_account, &jwt.secret_ref) {
+            (Some(name), _) => (mount, Method::Jwt { role, account: account(name, &jwt.audiences).await? }, None),
+            (None, Some(of)) => {
+                let (credential, value) = credential(of).await?;
+                (mount, Method::JwtSecret { role, credential }, value)
+            }
+            (None, None) => return Err(no_method()),
+        }
+    } else if let Some(app_role) = &auth.app_role {
+        let (credential, value) = credential(&app_role.secret_id_ref).await?;
+        let role_id = expand(&app_role.role_id);
+        (mount(&app_role.mount, "approle"), Method::AppRole { role_id, credential }, value)
+    } else if let Some(token) = &auth.token {
+        let (credential, value) = credential(&token.secret_ref).await?;
+        ("token".to_owned(), Method::Token { credential }, value)
+    } else {
+        return Err(no_method());
+    };
+    if path::is_plain(&mount) { Ok((Identity { mount, method }, value)) } else { Err(no_method()) }
+}
+
+fn no_method() -> VaultFailure {
+    refused("the store names no usable auth method".to_owned(), Retry::Refresh)
+}
+
+fn unusable(error: LookupError) -> VaultFailure {
+    let retry = match &error {
+        LookupError::Api(_, error) if error.is_transient() => {
+            Retry::Backoff { from: Duration::from_secs(1), to: Duration::from_secs(60) }
+        }
+        _ => Retry::Backoff { from: LOGIN_WAIT.0, to: LOGIN_WAIT.1 },
+    };
+    refused(error.to_string(), retry)
+}
+
+fn refused(message: String, retry: Retry) -> VaultFailure {
+    VaultFailure { reason: VaultReason::AuthFailed, message, retry }
+}
+
+/// A token of Vault. Nobody but its session makes one, and nothing shows it.
+pub struct Token {
+    secret: Zeroizing<String>,
+    issued: Instant,
+    ttl: Duration,
+    is_renewable: bool,
+}
+
+impl Token {
+    fn new(issued: Issued) -> Arc<Self> {
+        let Issued { token, ttl, is_renewable } = issued;
+        Arc::new(Self { secret: token, issued: Instant::now(), ttl, is_renewable })
+    }
+
+    /// None: it does not end.
+    fn ends(&self) -> Option<Instant> {
+        (!self.ttl.is_zero()).then(|| self.issued + self.ttl)
+    }
+
+    fn has_ended(&self) -> bool {
+        self.ends().is_some_and(|end| end <= Instant::now())
+    }
+
+    /// At two thirds of its life.
+    fn renewal_due(&self) -> Option<Instant> {
+        (!self.ttl.is_zero()).then(|| self.issued + self.ttl * 2 / 3)
+    }
+}
+
+enum State {
+    /// No token, and none was refused.
+    Empty,
+    /// A token.
+    Held(Arc<Token>),
+    /// The last login was refused; the next is not tried before.
+    Refused { until: Instant, wait: Duration, failure: VaultFailure },
+}
+
+type Flight = Shared<BoxFuture<'static, Result<Arc<Content>, Failed>>>;
+type Landing = WeakShared<BoxFuture<'static, Result<Arc<Content>, Failed>>>;
+
+/// One identity at one store.
+pub struct Session {
+    identity: Identity,
+    /// What the Secret holds, where one is used.
+    value: Option<Zeroizing<String>>,
+    /// Locked while a login is under way: there is never more than one.
+    state: tokio::sync::Mutex<State>,
+    has_token: AtomicBool,
+    is_kept: AtomicBool,
+    used: Mutex<Instant>,
+    /// Reads that are under way. They belong to the session, so another identity cannot see them.
+    flights: Mutex<Vec<(Read, Landing)>>,
+}
+
+impl Session {
+    /// A session without a token.
+    pub fn new(identity: Identity, value: Option<Zeroizing<String>>) -> Self {
+        Self {
+            identity,
+            value,
+            state: tokio::sync::Mutex::new(State::Empty),
+            has_token: AtomicBool::new(false),
+            is_kept: AtomicBool::new(false),
+            used: Mutex::new(Instant::now()),
+            flights: Mutex::default(),
+        }
+    }
+
+    /// Whether there is a token now.
+    pub fn holds_a_token(&self) -> bool {
+        self.has_token.load(Ordering::Relaxed)
+    }
+
+    /// Reads a secret, together with whoever else reads it for this identity at this moment.
+    ///
+    /// # Errors
+    ///
+    /// A fault only if it is about this secret, else what it means.
+    pub async fn read(self: &Arc<Self>, link: &Arc<Link>, read: &Read) -> Result<Arc<Content>, Failed> {
+        *self.used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        let flight = {
+            let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
+            flights.retain(|(_, landing)| landing.upgrade().is_some_and(|flight| flight.peek().is_none()));
+            let known = flights.iter().find(|(known, _)| known == read).and_then(|(_, landing)| landing.upgrade());
+            known.unwrap_or_else(|| {
+                let (session, link, wanted) = (self.clone(), link.clone(), read.clone());
+                let flight: Flight = async move { session.fetch(&link, &wanted).await.map(Arc::new) }.boxed().shared();
+                flights.extend(flight.downgrade().map(|landing| (read.clone(), landing)));
+                flight
+            })
+        };
+        flight.await
+    }
+
+    /// One read with the token that there is; with a new one, if that turns out to be worth nothing.
+    async fn fetch(self: &Arc<Self>, link: &Arc<Link>, read: &Read) -> Result<Content, Failed> {
+        let mut token = self.token(link).await?;
+        let mut may_retry_denied = true;
+        let mut lags = 0;
+        loop {
+            let asker = token.clone();
+            let request = |client: Client| async move {
+                client.read(read, As { token: Some(&asker.secret), namespace: link.data_namespace() }).await
+            };
+            match link.call(Operation::Read, request).await {
+                Err(Failed::Fault(Fault::Status { code: 401 | 403, .. })) if may_retry_denied => {
+                    may_retry_denied = false;
+                    let Some(other) = self.after_denied(link, &token).await? else {
+                        return Err(Failed::Fault(Fault::Status { code: 403, retry_after: None, hint: None }));
+                    };
+                    token = other;
+                }
+                // A replica that has not seen what the token stands for yet.
+                Err(Failed::Fault(Fault::Status { code: 412, .. })) if lags < 3 => {
+                    lags += 1;
+                    tokio::time::sleep(Duration::from_millis(100) * lags).await;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// The token, after a login if need be.
+    async fn token(self: &Arc<Self>, link: &Arc<Link>) -> Result<Arc<Token>, Failed> {
+        let mut state = self.state.lock().await;
+        match &*state {
+            State::Held(token) if !token.has_ended() => return Ok(token.clone()),
+            State::Refused { until, failure, .. } if *until > Instant::now() => {
+                let retry = Retry::After(until.saturating_duration_since(Instant::now()));
+                return Err(Failed::Judged(VaultFailure { retry, ..failure.clone() }));
+            }
+            _ => {}
+        }
+        self.log_in(link, &mut state).await
+    }
+
+    /// What to do about a 403: the token may have been revoked, or may simply not read this. Gives another token to try
+    /// with, or none if it would be no use.
+    async fn after_denied(
+        self: &Arc<Self>,
+        link: &Arc<Link>,
+        denied: &Arc<Token>,
+    ) -> Result<Option<Arc<Token>>, Failed> {
+        let mut state = self.state.lock().await;
+        match &*state {
+            State::Held(token) if !Arc::ptr_eq(token, denied) => return Ok(Some(token.clone())),
+            State::Refused { failure, .. } => return Err(Failed::Judged(failure.clone())),
+            _ => {}
+        }
+        let who = |token: &Arc<Token>| (token.clone(), link.auth_namespace().map(str::to_owned));
+        let (token, namespace) = who(denied);
+        let look = |client: Client| async move {
+            client.look_up_self(As { token: Some(&token.secret), namespace: namespace.as_deref() }).await
+        };
+        match link.call(Operation::LookUp, look).await {
+            // It lives. Its role may have got policies since the login, which only a new one brings.
+            Ok(_) if denied.issued.elapsed() < FRESH || matches!(self.identity.method, Method::Token { .. }) => {
+                Ok(None)
+            }
+            Ok(_) | Err(Failed::Fault(Fault::Status { code: 401 | 403, .. })) => {
+                self.drop_token(&mut state);
+                self.log_in(link, &mut state).await.map(Some)
+            }
+            Err(Failed::Fault(fault)) => Err(Failed::Judged(judged(fault, Asked::Login(&self.identity.mount)))),
+            Err(judged) => Err(judged),
+        }
+    }
+
+    fn drop_token(&self, state: &mut State) {
+        *state = State::Empty;
+        self.has_token.store(false, Ordering::Relaxed);
+    }
+
+    /// Logs in, and remembers how that ended for everybody of this identity.
+    async fn log_in(self: &Arc<Self>, link: &Arc<Link>, state: &mut State) -> Result<Arc<Token>, Failed> {
+        let result = self.new_token(link).await;
+        match result {
+            Ok(token) => {
+                *state = State::Held(token.clone());
+                self.has_token.store(true, Ordering::Relaxed);
+                debug!(store = %link.id, method = self.method(), "logged in");
+                link.login_ended(None);
+                if !self.is_kept.swap(true, Ordering::Relaxed) {
+                    tokio::spawn(keep(self.clone(), Arc::downgrade(link)));
+                }
+                Ok(token)
+            }
+            Err(failure) => {
+                let wait = match state {
+                    State::Refused { wait, .. } => (*wait * 2).min(LOGIN_WAIT.1),
+                    _ => LOGIN_WAIT.0,
+                };
+                self.drop_token(state);
+                if failure.reason == VaultReason::AuthFailed {
+                    info!(store = %link.id, method = self.method(), cause = failure.message, "a login was refused");
+                    *state = State::Refused { until: Instant::now() + wait, wait, failure: failure.clone() };
+                    link.login_ended(Some(&failure));
+                }
+                Err(Failed::Judged(failure))
+            }
+        }
+    }
+
+    async fn new_token(&self, link: &Arc<Link>) -> Result<Arc<Token>, VaultFailure> {
+        let cluster = link.cluster();
+        let value = || self.value.clone().unwrap_or_default();
+        let credentials = match &self.identity.method {
+            Method::Kubernetes { role, account } => {
+                let jwt = cluster.account_token(&account.namespace, &account.name, &account.audiences).await;
+                Credentials::Kubernetes { role: role.clone(), jwt: jwt.map_err(unusable)? }
+            }
+            Method::Jwt { role, account } => {
+                let jwt = cluster.account_token(&account.namespace, &account.name, &account.audiences).await;
+                Credentials::Jwt { role: role.clone(), jwt: jwt.map_err(unusable)? }
+            }
+            Method::JwtSecret { role, .. } => Credentials::Jwt { role: role.clone(), jwt: value() },
+            Method::AppRole { role_id, .. } => Credentials::AppRole { role_id: role_id.clone(), secret_id: value() },
+            Method::Token { .. } => return self.given_token(link, value()).await,
+        };
+        let mount = self.identity.mount.as_str();
+        let namespace = link.auth_namespace();
+        let request = |client: Client| async move { client.log_in(mount, &credentials, namespace).await };
+        link.call(Operation::Login, request).await.map(Token::new).map_err(|failed| self.judged(failed))
+    }
+
+    /// A token that somebody has put into a Secret: what it is worth is asked once.
+    async fn given_token(&self, link: &Arc<Link>, token: Zeroizing<String>) -> Result<Arc<Token>, VaultFailure> {
+        let namespace = link.auth_namespace();
+        let asker = token.clone();
+        let look = |client: Client| async move { client.look_up_self(As { token: Some(&asker), namespace }).await };
+        let known = link.call(Operation::LookUp, look).await.map_err(|failed| self.judged(failed))?;
+        let (ttl, is_renewable) = known;
+        Ok(Token::new(Issued { token, ttl, is_renewable }))
+    }
+
+    fn judged(&self, failed: Failed) -> VaultFailure {
+        match failed {
+            Failed::Fault(fault) => judged(fault, Asked::Login(&self.identity.mount)),
+            Failed::Judged(failure) => failure,
+        }
+    }
+
+    /// Replaces the token before it ends: by a renewed one, or by that of a new login. Gives when to do it again.
+    async fn renew(self: &Arc<Self>, link: &Arc<Link>) -> Option<Instant> {
+        let mut state = self.state.lock().await;
+        let State::Held(token) = &*state else { return None };
+        let due = token.renewal_due()?;
+        if due > Instant::now() {
+            return Some(due);
+        }
+        let token = token.clone();
+        let renewed = if token.is_renewable { self.renewed(link, &token).await } else { None };
+        let next = match renewed {
+            Some(renewed) => Ok(renewed),
+            None => self.new_token(link).await,
+        };
+        match next {
+            Ok(token) => {
+                let due = token.renewal_due();
+                *state = State::Held(token);
+                due
+            }
+            // The old one serves to its end; the next attempt comes in half of what is left of it.
+            Err(failure) => {
+                debug!(store = %link.id, cause = failure.message, "no new token");
+                let left = token.ends()?.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    self.drop_token(&mut state);
+                    return None;
+                }
+                Some(Instant::now() + (left / 2).max(Duration::from_secs(1)))
+            }
+        }
+    }
+
+    /// None: it cannot be renewed, or not for much longer, so a new login is due.
+    async fn renewed(&self, link: &Arc<Link>, token: &Arc<Token>) -> Option<Arc<Token>> {
+        let (asker, namespace) = (token.clone(), link.auth_namespace());
+        let request =
+            |client: Client| async move { client.renew_self(As { token: Some(&asker.secret), namespace }).await };
+        let renewed = link.call(Operation::Renew, request).await.ok()?;
+        // Near the end of its longest life a token is renewed for less and less.
+        let is_worth_it = renewed.ttl >= token.ttl / 2 || matches!(self.identity.method, Method::Token { .. });
+        let ttl = renewed.ttl;
+        is_worth_it.then(|| Token::new(Issued { token: token.secret.clone(), ttl, is_renewable: renewed.is_renewable }))
+    }
+
+    /// Ends the token, if it is ours to end.
+    async fn revoke(self: &Arc<Self>, link: &Arc<Link>) {
+        let mut state = self.state.lock().await;
+        let State::Held(token) = &*state else { return };
+        let (token, namespace) = (token.clone(), link.auth_namespace());
+        self.drop_token(&mut state);
+        if matches!(self.identity.method, Method::Token { .. }) {
+            return;
+        }
+        let request =
+            |client: Client| async move { client.revoke_self(As { token: Some(&token.secret), namespace }).await };
+        // Where it fails the token ends by itself.
+        let _ = link.call(Operation::Revoke, request).await;
+    }
+
+    fn is_unused(&self) -> bool {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner).elapsed() > UNUSED
+    }
+
+    fn method(&self) -> &'static str {
+        match self.identity.method {
+            Method::Kubernetes { .. } => "kubernetes",
+            Method::Jwt { .. } | Method::JwtSecret { .. } => "jwt",
+            Method::AppRole { .. } => "approle",
+            Method::Token { .. } => "token",
+        }
+    }
+}
+
+/// Keeps a session's token alive until nobody uses the session, or its link is gone.
+async fn keep(session: Arc<Session>, link: Weak<Link>) {
+    loop {
+        let Some(strong) = link.upgrade() else { return };
+        if session.is_unused() {
+            strong.end_session(&session.identity);
+            session.revoke(&strong).await;
+            return;
+        }
+        let due = session.renew(&strong).await;
+        drop(strong);
+        let look = Instant::now() + LOOK;
+        tokio::time::sleep_until(due.map_or(look, |due| due.min(look)).into()).await;
+    }
+}

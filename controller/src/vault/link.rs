@@ -1,0 +1,401 @@
+//! One store at work: everything that is sent to its server passes here.
+//!
+//! ```text
+//! request -> breaker closed? -> a place in flight -> its turn -> Client -> what it means for the breaker and the pace
+//! ```
+//!
+//! Each store has its own of all of these, so that a slow or dead one slows no other.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    future::Future,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::{Duration, Instant},
+};
+
+use ring::rand::{SecureRandom, SystemRandom};
+use seal_crds::{VaultStore, VaultStoreSpec, condition::VaultStoreReason};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tracing::info;
+
+use super::{
+    StoreHealth, VaultFailure,
+    auth::{Identity, Session},
+    breaker::{Breaker, Pace},
+    client::{Client, Connection, Fault},
+    cluster::{Cluster, LookupError},
+    health,
+    meter::{Meter, Operation},
+    outage,
+};
+
+/// A CA that is no longer in its ConfigMap stops being trusted within this time.
+const AUTHORITIES_HOLD: Duration = Duration::from_secs(300);
+
+/// Namespace and name of a store.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StoreId {
+    /// Its namespace.
+    pub namespace: Arc<str>,
+    /// Its name.
+    pub name: Arc<str>,
+}
+
+impl StoreId {
+    /// The id of these two.
+    pub fn new(namespace: &str, name: &str) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+
+    /// The id of a store.
+    pub fn of(store: &VaultStore) -> Self {
+        let metadata = &store.metadata;
+        Self::new(metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default())
+    }
+}
+
+impl fmt::Display for StoreId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// Something about a store's health has changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreEvent {
+    /// Which store.
+    pub store: StoreId,
+    /// Its server answers again after an outage: whoever waits for it may be woken.
+    pub is_back: bool,
+}
+
+/// Why a request gave nothing.
+#[derive(Clone, Debug)]
+pub enum Failed {
+    /// The server was asked.
+    Fault(Fault),
+    /// It was not asked, or its answer has been judged already.
+    Judged(VaultFailure),
+}
+
+/// The connection to one store's server.
+pub struct Link {
+    /// Which store.
+    pub id: StoreId,
+    /// Its spec.
+    pub spec: VaultStoreSpec,
+    version: Version,
+    connected: Mutex<Connected>,
+    breaker: Mutex<Breaker>,
+    pace: Mutex<Pace>,
+    in_flight: Semaphore,
+    gate: watch::Sender<Gate>,
+    health: Mutex<StoreHealth>,
+    sessions: Mutex<HashMap<Identity, Arc<Session>>>,
+    cluster: Arc<Cluster>,
+    meter: Meter,
+    events: mpsc::UnboundedSender<StoreEvent>,
+}
+
+/// What a store must still be for a link to serve it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Version {
+    uid: Option<String>,
+    generation: Option<i64>,
+}
+
+impl Version {
+    fn of(store: &VaultStore) -> Self {
+        Self { uid: store.metadata.uid.clone(), generation: store.metadata.generation }
+    }
+}
+
+struct Connected {
+    connection: Connection,
+    client: Client,
+    checked: Instant,
+}
+
+/// What requests see of the breaker: they wait for the first probe, and for none of the later ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Gate {
+    Closed,
+    Probing,
+    Open,
+}
+
+impl Link {
+    /// Prepares the connection. Nothing is sent.
+    pub async fn to(
+        store: &VaultStore,
+        cluster: Arc<Cluster>,
+        meter: Meter,
+        events: mpsc::UnboundedSender<StoreEvent>,
+    ) -> Result<Arc<Self>, StoreHealth> {
+        let id = StoreId::of(store);
+        let connected = connect(&id, &store.spec, &cluster).await?;
+        let limits = store.spec.limits.clone().unwrap_or_default();
+        let at_most =
+            |limit: Option<i32>, default: u32| limit.and_then(|limit| limit.try_into().ok()).unwrap_or(default);
+        let max_in_flight = at_most(limits.max_in_flight, 8).clamp(1, 256);
+        Ok(Arc::new(Self {
+            version: Version::of(store),
+            connected: Mutex::new(connected),
+            breaker: Mutex::default(),
+            pace: Mutex::new(Pace::new(at_most(limits.requests_per_second, 20).clamp(1, 1000))),
+            in_flight: Semaphore::new(max_in_flight as usize),
+            gate: watch::Sender::new(Gate::Closed),
+            health: Mutex::new(StoreHealth {
+                reason: VaultStoreReason::Unknown,
+                message: "no request has been made yet".to_owned(),
+            }),
+            sessions: Mutex::default(),
+            spec: store.spec.clone(),
+            id,
+            cluster,
+            meter,
+            events,
+        }))
+    }
+
+    /// Whether it is a link to this store as it is now.
+    pub fn serves(&self, store: &VaultStore) -> bool {
+        self.version == Version::of(store)
+    }
+
+    /// The Vault namespace of the data.
+    pub fn data_namespace(&self) -> Option<&str> {
+        self.spec.namespace.as_deref()
+    }
+
+    /// The Vault namespace of the logins.
+    pub fn auth_namespace(&self) -> Option<&str> {
+        self.spec.auth.namespace.as_deref().or(self.data_namespace())
+    }
+
+    /// The API server.
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// What is known of the server.
+    pub fn health(&self) -> StoreHealth {
+        lock(&self.health).clone()
+    }
+
+    /// The one session of this identity.
+    pub fn session(&self, identity: &Identity, make: impl FnOnce() -> Session) -> Arc<Session> {
+        lock(&self.sessions).entry(identity.clone()).or_insert_with(|| Arc::new(make())).clone()
+    }
+
+    /// Ends a session that nobody uses.
+    pub fn end_session(&self, identity: &Identity) {
+        lock(&self.sessions).remove(identity);
+        self.count_tokens();
+    }
+
+    /// Tells how many tokens are held.
+    pub fn count_tokens(&self) {
+        let held = lock(&self.sessions).values().filter(|session| session.holds_a_token()).count();
+        self.meter.tokens(&self.id, held);
+    }
+
+    /// A login was accepted, or refused. One identity that is refused says nothing about the store while others are
+    /// accepted.
+    pub fn login_ended(&self, refusal: Option<&VaultFailure>) {
+        self.count_tokens();
+        match refusal {
+            None => self.is_well(),
+            Some(refusal) => {
+                let is_accepted = lock(&self.sessions).values().any(|session| session.holds_a_token());
+                if !is_accepted {
+                    let message = refusal.message.clone();
+                    self.tell(StoreHealth { reason: VaultStoreReason::AuthFailed, message }, false);
+                }
+            }
+        }
+    }
+
+    /// Sends one request, when its turn has come, unless the server is known to be out.
+    pub async fn call<T, F>(
+        self: &Arc<Self>,
+        operation: Operation,
+        request: impl FnOnce(Client) -> F,
+    ) -> Result<T, Failed>
+    where
+        F: Future<Output = Result<T, Fault>>,
+    {
+        let place = loop {
+            self.admitted().await?;
+            tokio::select! {
+                biased;
+                () = self.is_held() => {}
+                place = self.place() => break place,
+            }
+        };
+        let client = lock(&self.connected).client.clone();
+        let started = Instant::now();
+        let result = request(client).await;
+        drop(place);
+        self.meter.request(&self.id, operation, &result, started.elapsed());
+        match result {
+            Ok(answer) => {
+                if operation == Operation::Read {
+                    self.is_well();
+                }
+                Ok(answer)
+            }
+            Err(fault) => {
+                if let Fault::Status { code: 429, retry_after, .. } = fault {
+                    lock(&self.pace).slow_down(Instant::now(), retry_after);
+                }
+                if fault.is_of_the_server() {
+                    self.suspect();
+                    // Whether it is the server or this one path is known in a moment, and is worth waiting for.
+                    self.admitted().await?;
+                }
+                Err(Failed::Fault(fault))
+            }
+        }
+    }
+
+    /// Waits while a probe is under way.
+    async fn admitted(&self) -> Result<(), Failed> {
+        let mut gate = self.gate.subscribe();
+        // The sender is ours, so it lives as long as we wait.
+        let gate = *gate.wait_for(|gate| *gate != Gate::Probing).await.map_err(|_| self.is_out())?;
+        if gate == Gate::Open { Err(self.is_out()) } else { Ok(()) }
+    }
+
+    fn is_out(&self) -> Failed {
+        Failed::Judged(outage(&self.health()))
+    }
+
+    /// Waits until requests are held back.
+    async fn is_held(&self) {
+        let mut gate = self.gate.subscribe();
+        let _ = gate.wait_for(|gate| *gate != Gate::Closed).await;
+    }
+
+    /// Waits for a place in flight, and for the turn.
+    async fn place(&self) -> Option<tokio::sync::SemaphorePermit<'_>> {
+        // It is never closed.
+        let place = self.in_flight.acquire().await.ok();
+        let turn = lock(&self.pace).book(Instant::now());
+        tokio::time::sleep_until(turn.into()).await;
+        place
+    }
+
+    fn is_well(&self) {
+        self.tell(reachable(), false);
+    }
+
+    fn tell(&self, now: StoreHealth, is_back: bool) {
+        let mut health = lock(&self.health);
+        let is_new = *health != now;
+        if is_new {
+            info!(store = %self.id, reason = %now.reason, message = now.message, "a store's health changed");
+            *health = now;
+        }
+        drop(health);
+        if is_new || is_back {
+            // Nobody listens any more when the process ends.
+            let _ = self.events.send(StoreEvent { store: self.id.clone(), is_back });
+        }
+    }
+
+    /// Begins to probe, if nobody does yet.
+    fn suspect(self: &Arc<Self>) {
+        if lock(&self.breaker).failed() {
+            self.gate.send_replace(Gate::Probing);
+            tokio::spawn(revive(Arc::downgrade(self)));
+        }
+    }
+
+    /// Asks whether the server is there, by the CA as it is now.
+    async fn probe(&self) -> Result<(), StoreHealth> {
+        self.refresh_authorities(Duration::ZERO).await?;
+        let client = lock(&self.connected).client.clone();
+        let started = Instant::now();
+        let result = client.probe().await;
+        self.meter.request(&self.id, Operation::Probe, &result, started.elapsed());
+        result.map_err(health)
+    }
+
+    /// Reads the CA again, if it was read longer ago than this.
+    pub async fn refresh_authorities(&self, older_than: Duration) -> Result<(), StoreHealth> {
+        let has_source = self.spec.tls.as_ref().is_some_and(|tls| tls.ca_from.is_some());
+        if !has_source || lock(&self.connected).checked.elapsed() < older_than {
+            return Ok(());
+        }
+        let fresh = connect(&self.id, &self.spec, &self.cluster).await?;
+        let mut connected = lock(&self.connected);
+        if connected.connection == fresh.connection {
+            connected.checked = fresh.checked;
+        } else {
+            *connected = fresh;
+        }
+        Ok(())
+    }
+
+    /// Reads the CA again, if that was a while ago. What cannot be read now is the next probe's business.
+    pub async fn keep_authorities(&self) {
+        let _ = self.refresh_authorities(AUTHORITIES_HOLD).await;
+    }
+}
+
+/// Probes until the server answers, or nobody wants it any more.
+async fn revive(link: Weak<Link>) {
+    loop {
+        let Some(link) = link.upgrade() else { return };
+        let Err(health) = link.probe().await else {
+            let was_out = lock(&link.breaker).revived();
+            link.gate.send_replace(Gate::Closed);
+            if was_out {
+                link.meter.open(&link.id, false);
+                link.tell(reachable(), true);
+            }
+            return;
+        };
+        let due = lock(&link.breaker).probe_failed(Instant::now(), dice());
+        link.meter.open(&link.id, true);
+        link.tell(health, false);
+        link.gate.send_replace(Gate::Open);
+        drop(link);
+        tokio::time::sleep_until(due.into()).await;
+    }
+}
+
+fn reachable() -> StoreHealth {
+    StoreHealth { reason: VaultStoreReason::Reachable, message: "the server answers".to_owned() }
+}
+
+async fn connect(id: &StoreId, spec: &VaultStoreSpec, cluster: &Cluster) -> Result<Connected, StoreHealth> {
+    let invalid = |message: String| StoreHealth { reason: VaultStoreReason::InvalidSpec, message };
+    let source = spec.tls.as_ref().and_then(|tls| tls.ca_from.as_ref());
+    let authorities = match source {
+        None => None,
+        Some(source) => match cluster.authorities(&id.namespace, source).await {
+            Ok(authorities) => Some(authorities),
+            Err(error @ LookupError::Api(..)) => {
+                return Err(StoreHealth { reason: VaultStoreReason::Unknown, message: error.to_string() });
+            }
+            Err(error) => return Err(invalid(error.to_string())),
+        },
+    };
+    let connection = Connection::of(spec, authorities).map_err(|error| invalid(error.to_string()))?;
+    let client = connection.client().map_err(|error| invalid(error.to_string()))?;
+    Ok(Connected { connection, client, checked: Instant::now() })
+}
+
+/// A random number in 0..1.
+fn dice() -> f64 {
+    let mut random = [0; 4];
+    // Without randomness everybody waits as long as possible.
+    SystemRandom::new().fill(&mut random).map_or(1.0, |()| f64::from(u32::from_be_bytes(random)) / f64::from(u32::MAX))
+}
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}

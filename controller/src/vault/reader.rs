@@ -1,0 +1,152 @@
+//! The door to Vault: one fetch for one object.
+//!
+//! ```text
+//! Plan, VaultStore, namespace -> allowed? -> Link of the store -> Session of the identity -> reads -> Values
+//! ```
+//!
+//! What is not allowed is refused before anything is sent, to the API server too.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use futures::future::join_all;
+use seal_crds::{
+    VaultStore,
+    condition::{VaultReason, VaultStoreReason},
+};
+use tokio::sync::mpsc;
+
+pub use super::link::{StoreEvent, StoreId};
+use super::{
+    Asked, Retry, StoreHealth, VaultFailure,
+    auth::{self, Session},
+    client::Fault,
+    cluster::Cluster,
+    judged,
+    link::{Failed, Link},
+    meter::Meter,
+    path::{Fence, NotAllowed, Plan},
+    value::{self, Content, Values},
+};
+
+/// Fetches from every store; keeps what belongs to each.
+pub struct Reader {
+    cluster: Arc<Cluster>,
+    links: Mutex<HashMap<StoreId, Arc<Link>>>,
+    meter: Meter,
+    events: mpsc::UnboundedSender<StoreEvent>,
+}
+
+impl Reader {
+    /// A reader without connections, and what it will tell of the stores.
+    pub fn new(cluster: Cluster, meter: Meter) -> (Self, mpsc::UnboundedReceiver<StoreEvent>) {
+        let (events, told) = mpsc::unbounded_channel();
+        (Self { cluster: Arc::new(cluster), links: Mutex::default(), meter, events }, told)
+    }
+
+    /// The API server, as far as Vault is concerned.
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// Fetches everything that the plan asks for, as the namespace.
+    ///
+    /// # Errors
+    ///
+    /// If anything of it cannot be had: then there is nothing at all.
+    pub async fn fetch(&self, plan: &Plan, store: &VaultStore, namespace: &str) -> Result<Values, VaultFailure> {
+        self.allow(plan, store, namespace).await?;
+        let link = self.link(store).await?;
+        let (identity, value) = auth::identify(&link.spec, namespace, &self.cluster).await?;
+        let session = link.session(&identity, || Session::new(identity.clone(), value));
+        let answers = join_all(plan.reads().iter().map(|read| session.read(&link, read))).await;
+        let answers = plan.reads().iter().zip(answers).map(|(read, answer)| settled(plan, &read.place(), answer));
+        let answers = answers.collect::<Result<Vec<_>, _>>()?;
+        value::compose(plan, &answers).map_err(|error| VaultFailure {
+            reason: VaultReason::FieldNotFound,
+            message: error.to_string(),
+            retry: Retry::Refresh,
+        })
+    }
+
+    /// What is known of a store's server; nothing, if it was never used.
+    pub fn health(&self, store: &StoreId) -> Option<StoreHealth> {
+        self.links().get(store).map(|link| link.health())
+    }
+
+    /// Drops everything of a store that is gone.
+    pub fn forget(&self, store: &StoreId) {
+        self.links().remove(store);
+        self.meter.forget(store);
+    }
+
+    async fn allow(&self, plan: &Plan, store: &VaultStore, namespace: &str) -> Result<(), VaultFailure> {
+        let id = StoreId::of(store);
+        let fence = Fence { home: &id.namespace, spec: &store.spec };
+        let refuse = |refusal: NotAllowed| VaultFailure {
+            reason: VaultReason::StoreNotAllowed,
+            message: format!("{id}: {refusal}"),
+            retry: Retry::Refresh,
+        };
+        // By name first: whoever is refused by path as well is refused without a request.
+        fence.allows(namespace, plan).map_err(refuse)?;
+        let labels = match fence.needs_labels(namespace) {
+            true => Some(self.cluster.labels(namespace).await.map_err(|error| VaultFailure {
+                reason: VaultReason::StoreNotAllowed,
+                message: error.to_string(),
+                retry: Retry::Backoff {
+                    from: std::time::Duration::from_secs(1),
+                    to: std::time::Duration::from_secs(60),
+                },
+            })?),
+            false => None,
+        };
+        fence.is_allowed(namespace, labels.as_deref()).map_err(refuse)
+    }
+
+    /// The link to the store as it is now; an older one ends, and its sessions with it.
+    async fn link(&self, store: &VaultStore) -> Result<Arc<Link>, VaultFailure> {
+        let id = StoreId::of(store);
+        let known = self.links().get(&id).filter(|link| link.serves(store)).cloned();
+        if let Some(link) = known {
+            link.keep_authorities().await;
+            return Ok(link);
+        }
+        let made = Link::to(store, self.cluster.clone(), self.meter.clone(), self.events.clone()).await;
+        let made = made.map_err(|health| VaultFailure {
+            reason: VaultReason::VaultUnreachable,
+            message: format!("store {id} cannot be used: {}", health.message),
+            retry: match health.reason {
+                VaultStoreReason::InvalidSpec => Retry::Backoff { from: super::LOGIN_WAIT.0, to: super::LOGIN_WAIT.1 },
+                _ => Retry::Backoff { from: std::time::Duration::from_secs(1), to: std::time::Duration::from_secs(60) },
+            },
+        })?;
+        let mut links = self.links();
+        // Another object may have been faster.
+        if let Some(link) = links.get(&id).filter(|link| link.serves(store)) {
+            return Ok(link.clone());
+        }
+        links.insert(id, made.clone());
+        Ok(made)
+    }
+
+    fn links(&self) -> MutexGuard<'_, HashMap<StoreId, Arc<Link>>> {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What one answer means: content, nothing where the plan goes without, or the failure of the whole.
+fn settled(
+    plan: &Plan,
+    place: &str,
+    answer: Result<Arc<Content>, Failed>,
+) -> Result<Option<Arc<Content>>, VaultFailure> {
+    match answer {
+        Ok(content) => Ok(Some(content)),
+        Err(Failed::Fault(Fault::Status { code: 404, .. })) if value::goes_without(plan) => Ok(None),
+        Err(Failed::Fault(fault)) => Err(judged(fault, Asked::Secret(place))),
+        Err(Failed::Judged(failure)) => Err(failure),
+    }
+}
