@@ -11,16 +11,15 @@ use seal_crds::{API_GROUP, API_VERSION, SealedSecret};
 use seal_envelope::KeyId;
 use serde::Deserialize as _;
 use serde_yaml::Value;
-use zeroize::Zeroizing;
 
 use crate::{
     error::{Error, Result},
     files,
     manifest::{
-        read::{Stream, is_sealed_secret},
+        read::{Stream, is_sealed_secret, list_items},
+        text::Text,
         yaml::Node,
     },
-    output,
 };
 
 /// What every sealed value begins with.
@@ -57,22 +56,38 @@ impl SealedDocument {
     }
 }
 
+/// What files and folders hold.
+#[derive(Default)]
+pub(crate) struct Contents {
+    pub(crate) documents: Vec<SealedDocument>,
+    /// Files in folders that hold sealed values and cannot be read as what they are.
+    pub(crate) broken: Vec<Error>,
+}
+
 /// All SealedSecrets of these files and folders.
 ///
-/// What is broken in a file that was named is an error. In a folder, other people's templates are left alone, and a
-/// broken file is pointed out if there is a sealed value in it.
-pub(crate) fn read_all(paths: &[PathBuf]) -> Result<Vec<SealedDocument>> {
-    let mut documents = Vec::new();
+/// What is broken in a file that was named is an error. In a folder, `*.yaml`, `*.yml` and `*.json` are looked at, as by
+/// `kubectl`, and other people's templates, which are no YAML, are left alone.
+pub(crate) fn read_all(paths: &[PathBuf]) -> Result<Contents> {
+    let mut contents = Contents::default();
     for path in paths {
-        if path.is_dir() {
-            for file in files_below(path) {
-                documents.extend(read_found(&file));
+        if !path.is_dir() {
+            contents.documents.extend(read(path)?);
+            continue;
+        }
+        for file in files_below(path).iter().filter(|file| is_manifest(file)) {
+            let shown = file.display().to_string();
+            match read_found(file, &shown) {
+                Ok(documents) => contents.documents.extend(documents),
+                Err(error) => contents.broken.push(error.within(shown)),
             }
-        } else {
-            documents.extend(read(path)?);
         }
     }
-    Ok(documents)
+    Ok(contents)
+}
+
+fn is_manifest(file: &Path) -> bool {
+    file.extension().is_some_and(|end| ["yaml", "yml", "json"].iter().any(|known| end.eq_ignore_ascii_case(known)))
 }
 
 /// All SealedSecrets of one file, or of stdin (`-`).
@@ -82,17 +97,20 @@ pub(crate) fn read(path: &Path) -> Result<Vec<SealedDocument>> {
     parse(&file, &bytes).map_err(|error| error.within(&file))
 }
 
-fn read_found(path: &Path) -> Vec<SealedDocument> {
-    let Some(bytes) = sealed_bytes(path) else { return Vec::new() };
-    let file = path.display().to_string();
-    parse(&file, &bytes).unwrap_or_else(|error| {
-        output::warning(&error.within(&file));
-        Vec::new()
-    })
+fn read_found(path: &Path, shown: &str) -> Result<Vec<SealedDocument>> {
+    let Some(text) = text_of(path).filter(|text| text.as_str().contains("SealedSecret")) else { return Ok(Vec::new()) };
+    let is_sealed = text.as_str().contains(TOKEN);
+    match Stream::of(text) {
+        Err(_) if !is_sealed => Ok(Vec::new()),
+        stream => documents(shown, &stream?),
+    }
 }
 
 fn parse(file: &str, bytes: &[u8]) -> Result<Vec<SealedDocument>> {
-    let stream = Stream::parse(bytes)?;
+    documents(file, &Stream::parse(bytes)?)
+}
+
+fn documents(file: &str, stream: &Stream) -> Result<Vec<SealedDocument>> {
     let mut documents = Vec::new();
     for (number, document) in (1..).zip(&stream.documents) {
         let Some(root) = &document.root else { continue };
@@ -113,8 +131,7 @@ fn parse(file: &str, bytes: &[u8]) -> Result<Vec<SealedDocument>> {
 }
 
 fn holds_sealed_secrets(node: &Node) -> bool {
-    let items = || node.get("items").and_then(|items| items.items()).unwrap_or_default();
-    is_sealed_secret(node) || items().iter().any(|item| holds_sealed_secrets(item))
+    is_sealed_secret(node) || list_items(node).into_iter().flatten().any(|item| holds_sealed_secrets(item))
 }
 
 /// The SealedSecrets of a document, out of Lists.
@@ -151,8 +168,8 @@ pub(crate) fn values_by_key(paths: &[PathBuf]) -> BTreeMap<KeyId, BTreeMap<Strin
     for path in paths {
         let files = if path.is_dir() { files_below(path) } else { vec![path.clone()] };
         for file in files {
-            let bytes = sealed_bytes(&file).unwrap_or_default();
-            for id in key_ids(&String::from_utf8_lossy(&bytes)) {
+            let Some(text) = text_of(&file) else { continue };
+            for id in key_ids(text.as_str()) {
                 *found.entry(id).or_default().entry(file.display().to_string()).or_default() += 1;
             }
         }
@@ -167,13 +184,12 @@ fn key_ids(text: &str) -> impl Iterator<Item = KeyId> {
     })
 }
 
-/// The content of a file that holds a sealed value; nothing for any other one.
-fn sealed_bytes(path: &Path) -> Option<Zeroizing<Vec<u8>>> {
+/// What a file says; nothing for one that holds no text, or more of it than anybody would seal.
+fn text_of(path: &Path) -> Option<Text> {
     if path.metadata().ok()?.len() > MAX_FOUND {
         return None;
     }
-    let bytes = files::read(path).ok()?;
-    bytes.windows(TOKEN.len()).any(|window| window == TOKEN.as_bytes()).then_some(bytes)
+    Text::decode(&files::read(path).ok()?).ok()
 }
 
 /// Every file below a folder that Git would see, in order.

@@ -199,6 +199,60 @@ fn a_drill_says_no_where_the_identity_is_no_member() {
 }
 
 #[test]
+fn a_drill_over_a_folder_passes_over_nothing() {
+    let (folder, _) = sealed_shop();
+    let sealed = folder.read("sealed.yaml");
+    let utf16: Vec<u8> = format!("\u{feff}{sealed}").encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let verify = || folder.seal(&["verify", "apps", "-i", "eu.txt"]);
+    folder.write("apps/good.yaml", &sealed);
+    folder.write("apps/utf16.yml", utf16);
+    // None of these is one: words about it, somebody else's, a template.
+    folder.write("apps/README.md", format!("A SealedSecret holds `seal1.` values: [\n{sealed}"));
+    folder.write("apps/other.yaml", "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\n");
+    folder.write("apps/template.yaml", "kind: SealedSecret\n{{ if .Values.x }}\n");
+    let run = verify().succeeds();
+    assert_eq!(run.stdout(), "yes  apps/good.yaml: shop/db\nyes  apps/utf16.yml: shop/db\n");
+    let status = folder.seal(&["ring", "status", "prod", "apps", "-o", "json"]).succeeds().json();
+    assert_eq!(
+        status[0]["keys"][0]["files"],
+        serde_json::json!(["apps/README.md", "apps/good.yaml", "apps/utf16.yml"])
+    );
+
+    for (name, content, message) in [
+        ("later.yaml", sealed.replace("seal1.", "seal9."), "no   apps/later.yaml: shop/db\n"),
+        ("plain.yaml", sealed.replace("seal1.", "hunter2."), "no   apps/plain.yaml: shop/db\n"),
+        ("cut.yaml", format!("{sealed}---\nx: [\n"), "apps/cut.yaml: line "),
+        (
+            "number.yaml",
+            sealed.split("encryptedData:").next().unwrap().to_owned() + "encryptedData: {a: 1}\n",
+            "apps/number.yaml: the document at line 1 is not",
+        ),
+    ] {
+        folder.write(&format!("apps/{name}"), content);
+        let run = verify();
+        let said = format!("{}{}", run.stdout(), run.stderr);
+        assert!(run.code == 1 && said.contains(message) && said.contains("1 of 3"), "{said}");
+        assert!(!said.contains("hunter2"), "{said}");
+        std::fs::remove_file(folder.file(&format!("apps/{name}"))).unwrap();
+    }
+    verify().succeeds();
+}
+
+#[test]
+fn lists_that_aliases_nest_for_ever_are_searched_at_once() {
+    let folder = Folder::new();
+    let mut text = "kind: List\na0: &a0 {kind: List, items: []}\n".to_owned();
+    for level in 1..60 {
+        text.push_str(&format!("a{level}: &a{level} {{kind: List, items: [*a{0}, *a{0}, *a{0}]}}\n", level - 1));
+    }
+    folder.write("nested.yaml", text + "items: [*a59]\nx: SealedSecret seal1.\n");
+    folder.ring("prod", &["eu"]);
+    assert!(folder.seal(&["ls", "."]).succeeds().stderr.contains("no SealedSecret"));
+    folder.seal(&["set", "nested.yaml", "k"]).fails(1, "holds no SealedSecret");
+    folder.seal(&["nested.yaml"]).succeeds();
+}
+
+#[test]
 fn ls_tells_what_is_sealed_to_whom_for_whom() {
     let (folder, _) = sealed_shop();
     let listed = folder.seal(&["ls", "sealed.yaml", "-o", "json"]).succeeds().json();

@@ -89,7 +89,8 @@ pub(crate) struct OpenerArgs {
 
 /// List what is sealed, to whom and for whom
 ///
-/// Needs no key and no cluster. Folders are searched as Git sees them: what it ignores is left out.
+/// Needs no key and no cluster. Folders are searched for `*.yaml`, `*.yml` and `*.json` as Git sees them: what it ignores
+/// is left out.
 #[derive(Args)]
 #[command(after_long_help = LS_HELP)]
 pub(crate) struct LsArgs {
@@ -105,7 +106,8 @@ pub(crate) struct LsArgs {
 /// Ask whether sealed files can be opened, by a cluster or by an identity
 ///
 /// The cluster's controller is asked through the API server. It is sent what is sealed, and answers yes or no for each
-/// object, nothing else.
+/// object, nothing else. Folders are searched as by `seal ls`; a file in them that holds sealed values and cannot be read
+/// does not open.
 #[derive(Args)]
 #[command(after_long_help = VERIFY_HELP)]
 pub(crate) struct VerifyArgs {

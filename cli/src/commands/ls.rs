@@ -20,7 +20,8 @@ use crate::{
 
 pub(crate) fn run(args: LsArgs) -> Result<()> {
     let paths = if args.paths.is_empty() { vec![PathBuf::from(".")] } else { args.paths };
-    let documents = sealed::read_all(&paths)?;
+    let sealed::Contents { documents, broken } = sealed::read_all(&paths)?;
+    broken.iter().for_each(output::warning);
     let mut rings = BTreeMap::new();
     let mut listed = Vec::new();
     for document in &documents {

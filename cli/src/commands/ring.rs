@@ -330,7 +330,9 @@ fn say_what_must_change(config: &Config, before: &RingFile) -> Result<()> {
     let known: BTreeSet<_> = before.ring.keys().iter().map(|key| key.key_id().to_string()).collect();
     let opens = |token: &str| token.split('.').nth(1).is_some_and(|id| known.contains(id));
     let mut lines = BTreeSet::new();
-    for document in sealed::read_all(std::slice::from_ref(&root))? {
+    let contents = sealed::read_all(std::slice::from_ref(&root))?;
+    contents.broken.iter().for_each(output::warning);
+    for document in contents.documents {
         for (key, _) in document.object.spec.encrypted_data.iter().filter(|(_, token)| opens(token)) {
             lines.insert(format!("  {} ({}) {key}", document.shown(), output::near(Path::new(&document.file))));
         }

@@ -12,14 +12,18 @@ use crate::{
 };
 
 pub(crate) fn run(args: VerifyArgs) -> Result<()> {
-    let documents = sealed::read_all(&args.paths)?;
-    if documents.is_empty() {
+    let sealed::Contents { documents, broken } = sealed::read_all(&args.paths)?;
+    if documents.is_empty() && broken.is_empty() {
         return Err(Error::request("there is no SealedSecret in it").hint("`seal ls` shows where there are"));
     }
     let failures = if args.identities.is_empty() { ask(&args, &documents)? } else { drill(&args, &documents)? };
-    match failures {
+    broken.iter().for_each(output::warning);
+    match failures + broken.len() {
         0 => Ok(()),
-        failures => Err(Error::request(format!("{failures} of {} SealedSecrets would not open", documents.len()))),
+        failures => {
+            let all = documents.len() + broken.len();
+            Err(Error::request(format!("{failures} of {all} SealedSecrets would not open")))
+        }
     }
 }
 

@@ -95,10 +95,14 @@ impl Stream {
         let text = Text::decode(bytes).map_err(|cause| {
             Error::request(cause.to_string()).hint("manifests are YAML or JSON, in UTF-8 or UTF-16")
         })?;
+        Self::of(text)
+    }
+
+    /// As [`Stream::parse`], of what was decoded.
+    pub(crate) fn of(text: Text) -> Result<Self> {
         let text = text.with_json_surrogates_joined();
-        let documents = yaml::parse(text.as_str()).map_err(|cause| {
-            Error::request(cause.to_string()).hint("one broken document refuses all of them; nothing was written")
-        })?;
+        let documents = yaml::parse(text.as_str())
+            .map_err(|cause| Error::request(cause.to_string()).hint("one broken document refuses the whole file"))?;
         Ok(Self { text, documents })
     }
 
@@ -314,7 +318,7 @@ fn collect_sealed(
 }
 
 /// The items of a List that are written where it stands. Aliases are not followed: what they name is changed nowhere.
-fn list_items(node: &Node) -> Option<&[Rc<Node>]> {
+pub(crate) fn list_items(node: &Node) -> Option<&[Rc<Node>]> {
     let yaml::Kind::Mapping { entries, .. } = &node.kind else { return None };
     let items = entries.iter().find(|entry| entry.key_text() == Some("items"))?;
     match &items.value.kind {
