@@ -10,8 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use k8s_openapi::{
-    ByteString,
     api::core::v1::Secret,
     apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, OwnerReference},
 };
@@ -24,6 +24,7 @@ use serde::{Serialize, Serializer, de::DeserializeOwned};
 use serde_json::{Value, json};
 use thiserror::Error;
 use tokio::sync::watch;
+use zeroize::Zeroizing;
 
 use crate::{
     error::{self, ApiError},
@@ -318,6 +319,14 @@ struct Data<'a>(&'a Desired);
 
 impl Serialize for Data<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.data.iter().map(|(key, value)| (key, ByteString(value.to_vec()))))
+        serializer.collect_map(self.0.data.iter().map(|(key, value)| (key, Base64(value))))
+    }
+}
+
+struct Base64<'a>(&'a [u8]);
+
+impl Serialize for Base64<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&Zeroizing::new(BASE64_STANDARD.encode(self.0)))
     }
 }

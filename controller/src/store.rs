@@ -19,7 +19,7 @@ use seal_crds::{OWNER_LABEL, SealedSecret, SealedSecretStatus, condition};
 use seal_envelope::KeyId;
 
 use crate::{
-    fields::{Fields, Shape},
+    fields::{Fields, Part, Shape},
     keys::KeyIndex,
     metrics::Ready,
     status, target,
@@ -105,6 +105,8 @@ pub struct OwnedSecret {
     pub owner: Option<Arc<str>>,
     /// Its shape, if it is ours alone.
     shape: Option<Shape>,
+    /// Whether we ever applied it. A copy that somebody made carries our marks, and never our fields.
+    is_applied: bool,
     /// Whether our label has the value that belongs to the owner.
     is_labelled: bool,
     is_deleting: bool,
@@ -441,7 +443,8 @@ impl Store {
         let all = std::iter::once(key.clone()).chain(others).filter(|secret| *secret != target);
         all.filter_map(|secret| {
             let owned = self.secrets.get(&secret)?;
-            (owned.owner.as_ref() == Some(&key.name) && !owned.is_deleting).then(|| (secret, owned.clone()))
+            let is_stray = owned.owner.as_ref() == Some(&key.name) && owned.is_applied && !owned.is_deleting;
+            is_stray.then(|| (secret, owned.clone()))
         })
         .collect()
     }
@@ -552,12 +555,14 @@ impl OwnedSecret {
     fn of(metadata: &ObjectMeta, key: &Key) -> Self {
         let owner = target::named_owner(metadata);
         let label = metadata.labels.as_ref().and_then(|labels| labels.get(OWNER_LABEL));
+        let fields = Fields::read(metadata.managed_fields.as_ref());
         Self {
             uid: metadata.uid.as_deref().unwrap_or_default().into(),
             resource_version: metadata.resource_version.as_deref().unwrap_or_default().into(),
             is_labelled: owner.is_some_and(|owner| label == Some(&target::owner_label(owner))),
             owner: owner.map(|owner| if *owner == *key.name { key.name.clone() } else { owner.into() }),
-            shape: Fields::read(metadata.managed_fields.as_ref()).shape_if_ours_alone(),
+            shape: fields.shape_if_ours_alone(),
+            is_applied: fields.ours.contains(&Part::Type),
             is_deleting: metadata.deletion_timestamp.is_some(),
         }
     }
@@ -606,5 +611,271 @@ fn is_older(resource_version: Option<&str>, than: &str) -> bool {
     match (resource_version.and_then(number), number(than)) {
         (Some(version), Some(than)) => version < than,
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use seal_crds::condition::SealedSecretReason;
+    use seal_envelope::RingKey;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{keys::OpenedRing, target::Desired};
+
+    fn store() -> Store {
+        Store::new(1 << 20)
+    }
+
+    fn key(name: &str) -> Key {
+        Key::new("shop", name)
+    }
+
+    /// An object; `target` is what its Secret is called.
+    fn object(name: &str, target: &str, generation: i64) -> SealedSecret {
+        serde_json::from_value(json!({
+            "apiVersion": "sealwright.dev/v1alpha1", "kind": "SealedSecret",
+            "metadata": {
+                "name": name, "namespace": "shop", "uid": format!("u-{name}"), "generation": generation,
+                "resourceVersion": "10", "creationTimestamp": "2026-01-01T00:00:00Z",
+            },
+            "spec": {"sealedFor": {}, "encryptedData": {"a": "seal1.x"}, "target": {"name": target}},
+        }))
+        .unwrap()
+    }
+
+    /// The same after all went well.
+    fn good(mut object: SealedSecret) -> SealedSecret {
+        let verdict = status::Verdict {
+            reason: SealedSecretReason::Synced,
+            message: String::new(),
+            is_stalled: false,
+            secret: Some(seal_crds::sealed_secret::SecretStatus {
+                name: object.target_name().to_owned(),
+                uid: Some(format!("s-{}", object.target_name())),
+                resource_version: Some("20".to_owned()),
+                inputs: Some(status::inputs(&object)),
+            }),
+        };
+        object.status = Some(status::next(&object, &verdict, Timestamp::UNIX_EPOCH));
+        object
+    }
+
+    /// The metadata of the Secret that `object` makes.
+    fn secret(object: &SealedSecret) -> ObjectMeta {
+        let desired = Desired::new(object, [("a".to_owned(), Default::default())].into());
+        ObjectMeta {
+            name: Some(desired.name.clone()),
+            namespace: Some(desired.namespace.clone()),
+            uid: Some(format!("s-{}", desired.name)),
+            resource_version: Some("20".to_owned()),
+            managed_fields: Some(crate::fields::taken_over(&[], &desired.parts())),
+            labels: Some(desired.labels),
+            annotations: Some(desired.annotations),
+            ..ObjectMeta::default()
+        }
+    }
+
+    fn settled() -> (Store, SealedSecret) {
+        let mut store = store();
+        let object = good(object("db", "db", 1));
+        store.list_object(Ok(object.clone()));
+        store.list_secret(&secret(&object));
+        assert!(store.is_settled(&key("db"), &KeyIndex::default()));
+        (store, object)
+    }
+
+    fn woken(wake: Wake) -> Vec<String> {
+        wake.into_iter().map(|(key, _)| key.name.to_string()).collect()
+    }
+
+    #[test]
+    fn a_foreign_label_leaves_an_object_settled_and_everything_else_does_not() {
+        type Change = fn(&mut ObjectMeta);
+        let table: [(Change, bool); 8] = [
+            (|_| {}, true),
+            (|meta| drop(meta.labels.as_mut().unwrap().insert("team".into(), "x".into())), true),
+            (|meta| meta.managed_fields = None, false),
+            (|meta| meta.uid = Some("another".into()), false),
+            (|meta| drop(meta.labels.as_mut().unwrap().insert(OWNER_LABEL.into(), "x".into())), false),
+            (|meta| meta.annotations = None, false),
+            (
+                |meta| {
+                    let theirs =
+                        json!([{"manager": "edit", "operation": "Update", "fieldsV1": {"f:data": {"f:a": {}}}}]);
+                    let theirs: Vec<_> = serde_json::from_value(theirs).unwrap();
+                    meta.managed_fields.as_mut().unwrap().extend(theirs);
+                },
+                false,
+            ),
+            (
+                |meta| {
+                    let time = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::UNIX_EPOCH);
+                    meta.deletion_timestamp = Some(time);
+                },
+                false,
+            ),
+        ];
+        for (i, (change, expected)) in table.into_iter().enumerate() {
+            let (mut store, object) = settled();
+            let mut metadata = secret(&object);
+            metadata.resource_version = Some("21".into());
+            change(&mut metadata);
+            store.apply_secret(&metadata);
+            assert_eq!(store.is_settled(&key("db"), &KeyIndex::default()), expected, "case {i}");
+        }
+    }
+
+    #[test]
+    fn a_status_that_is_old_bad_or_of_another_renderer_is_not_settled() {
+        type Change = fn(&mut SealedSecret);
+        let table: [Change; 4] = [
+            |object| object.metadata.generation = Some(2),
+            |object| object.status.as_mut().unwrap().conditions[0].status = "False".into(),
+            |object| object.status.as_mut().unwrap().secret.as_mut().unwrap().inputs = None,
+            |object| object.status = None,
+        ];
+        for (i, change) in table.into_iter().enumerate() {
+            let (mut store, mut object) = settled();
+            change(&mut object);
+            assert_eq!(woken(store.apply_object(Ok(object))), ["db"], "case {i}");
+            assert!(!store.is_settled(&key("db"), &KeyIndex::default()), "case {i}");
+        }
+    }
+
+    #[test]
+    fn an_object_is_settled_only_while_its_keys_open() {
+        let ring_key = RingKey::generate().unwrap();
+        let mut object = object("db", "db", 1);
+        object.spec.encrypted_data.insert("a".into(), format!("seal1.{}.x.y", ring_key.id()));
+        let object = good(object);
+        let mut store = store();
+        store.list_object(Ok(object.clone()));
+        store.list_secret(&secret(&object));
+        assert!(!store.is_settled(&key("db"), &KeyIndex::default()));
+        assert_eq!(store.sealed_to(&[ring_key.id()]), [key("db")]);
+
+        let opened = crate::keys::rings::OpenedKey {
+            id: ring_key.id(),
+            opened: Some((ring_key, "cluster".into())),
+            is_proven: true,
+            is_disabled: false,
+        };
+        let ring = OpenedRing {
+            name: "prod".into(),
+            keys: vec![opened],
+            members: Vec::new(),
+            reason: seal_crds::condition::KeyRingReason::Opened,
+            message: String::new(),
+            recoverable: seal_crds::condition::RecoverableReason::OtherMembers,
+        };
+        assert!(store.is_settled(&key("db"), &KeyIndex::new(&[ring]).0));
+    }
+
+    #[test]
+    fn the_echo_of_our_own_status_wakes_nobody() {
+        let mut store = store();
+        assert_eq!(woken(store.apply_object(Ok(object("db", "db", 1)))), ["db"]);
+        let mut told = good(object("db", "db", 1));
+        told.metadata.resource_version = Some("11".into());
+        store.intend_status(&key("db"), told.status.as_ref().unwrap());
+        assert!(store.apply_object(Ok(told.clone())).is_empty());
+
+        told.status = None;
+        told.metadata.resource_version = Some("12".into());
+        assert_eq!(woken(store.apply_object(Ok(told.clone()))), ["db"], "somebody wiped the status");
+        told.metadata.generation = Some(2);
+        told.metadata.resource_version = Some("11".into());
+        assert!(store.apply_object(Ok(told)).is_empty(), "an older version is no news");
+    }
+
+    #[test]
+    fn what_is_missing_from_a_list_is_gone() {
+        let (mut store, _) = settled();
+        store.list_object(Ok(object("other", "db", 1)));
+        store.begin_objects();
+        store.list_object(Ok(object("other", "db", 1)));
+        assert_eq!(woken(store.end_objects()), ["other"], "its rival is gone");
+        assert_eq!(store.len(), 1);
+        store.begin_secrets();
+        assert_eq!(woken(store.end_secrets()), ["other"]);
+        assert!(store.secret(&key("db")).is_none());
+    }
+
+    #[test]
+    fn of_two_with_one_target_the_owner_goes_first_and_else_the_oldest() {
+        let mut store = store();
+        let mut younger = object("a", "db", 1);
+        younger.metadata.creation_timestamp = serde_json::from_value(Value::from("2026-06-01T00:00:00Z")).unwrap();
+        store.list_object(Ok(younger.clone()));
+        store.list_object(Ok(object("z", "db", 1)));
+        assert_eq!((store.rival(&key("a")), store.rival(&key("z"))), (Some(key("z")), None));
+
+        store.list_secret(&secret(&younger));
+        assert_eq!((store.rival(&key("a")), store.rival(&key("z"))), (None, Some(key("a"))));
+        assert_eq!(woken(store.remove_object(&key("a"))), ["z"]);
+        assert_eq!(store.rival(&key("z")), None);
+    }
+
+    #[test]
+    fn a_secret_under_an_old_name_is_a_stray() {
+        let mut store = store();
+        let before = object("db", "old", 1);
+        store.list_object(Ok(before.clone()));
+        store.list_secret(&secret(&before));
+        assert!(store.strays(&key("db")).is_empty());
+        store.apply_object(Ok(object("db", "new", 2)));
+        let strays: Vec<_> = store.strays(&key("db")).into_iter().map(|(stray, _)| stray).collect();
+        assert_eq!(strays, [key("old")]);
+        let mut copy = secret(&before);
+        copy.managed_fields = None;
+        copy.resource_version = Some("30".into());
+        store.apply_secret(&copy);
+        assert!(store.strays(&key("db")).is_empty(), "a copy that somebody made is theirs");
+        store.remove_secret(&key("old"));
+        assert!(store.strays(&key("db")).is_empty());
+    }
+
+    #[test]
+    fn objects_wait_within_a_budget() {
+        let mut store = Store::new(3000);
+        store.list_object(Ok(object("a", "a", 1)));
+        store.list_object(Ok(object("b", "b", 1)));
+        store.list_object(Ok(good(object("c", "c", 1))));
+        assert!(store.take_full(&key("a")).is_some() && store.take_full(&key("a")).is_none());
+        assert!(store.take_full(&key("b")).is_none(), "the budget was used up");
+        assert!(store.take_full(&key("c")).is_none(), "it needs nothing");
+        store.apply_object(Ok(object("b", "b", 2)));
+        assert!(store.take_full(&key("b")).is_some(), "there is room again");
+    }
+
+    #[test]
+    fn repairs_are_put_off_ever_longer_while_one_manager_goes_on() {
+        let (mut store, _) = settled();
+        let start = Instant::now();
+        let wait = |store: &Store, now| store.contest(&key("db"), now).map(|(_, wait)| wait.as_secs());
+        let mut now = start;
+        for expected in [None, None, Some(1), Some(2), Some(4)] {
+            now += Duration::from_secs(5);
+            store.repaired(&key("db"), "edit", now);
+            assert_eq!(wait(&store, now), expected);
+        }
+        store.repaired(&key("db"), "another", now);
+        assert_eq!(wait(&store, now), None);
+        for _ in 0..40 {
+            store.repaired(&key("db"), "edit", now);
+        }
+        assert_eq!(wait(&store, now), Some(300));
+        store.repaired(&key("db"), "edit", now + CONTEST_FORGOTTEN);
+        assert_eq!(wait(&store, now + CONTEST_FORGOTTEN), None);
+    }
+
+    #[test]
+    fn an_object_that_cannot_be_read_is_there_all_the_same() {
+        let mut store = store();
+        let metadata = object("db", "db", 1).metadata;
+        assert_eq!(woken(store.list_object(Err(Box::new(metadata)))), ["db"]);
+        assert!(!store.summary(&key("db")).unwrap().is_readable);
+        assert!(!store.is_settled(&key("db"), &KeyIndex::default()));
     }
 }

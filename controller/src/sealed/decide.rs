@@ -8,7 +8,7 @@ use kube::ResourceExt;
 use seal_crds::{SealedSecret, condition::SealedSecretReason as Reason, sealed_secret::SpecError};
 use seal_envelope::{BindingError, DataKey, KeyId, OpenError, Place, SealedFor, Token, TokenError};
 use std::{collections::BTreeSet, time::Duration};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::{
     fields::{Fields, Part},
@@ -39,6 +39,15 @@ pub enum Live {
     Absent,
     /// It exists.
     Present(Box<Secret>),
+}
+
+impl Drop for Live {
+    /// Clears the values that were read; the buffers that they came through are not ours to clear.
+    fn drop(&mut self) {
+        if let Self::Present(secret) = self {
+            secret.data.iter_mut().flat_map(|data| data.values_mut()).for_each(|value| value.0.zeroize());
+        }
+    }
 }
 
 /// What has to happen.

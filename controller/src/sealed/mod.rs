@@ -11,7 +11,11 @@ use std::{
 };
 
 use k8s_openapi::jiff::Timestamp;
-use kube::{Api, Client, ResourceExt, core::ObjectMeta};
+use kube::{
+    Api, Client, ResourceExt,
+    api::DynamicObject,
+    core::{ApiResource, ObjectMeta},
+};
 use seal_crds::{
     SealedSecret,
     condition::{self, SealedSecretReason as Reason},
@@ -57,6 +61,11 @@ impl Context {
     /// The store. A panic elsewhere while it was held leaves it usable: every change of it is whole.
     pub fn store(&self) -> MutexGuard<'_, Store> {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_settled(&self, key: &Key) -> bool {
+        let keys = self.keys.borrow().clone();
+        self.store().is_settled(key, &keys)
     }
 }
 
@@ -267,11 +276,15 @@ async fn finish(
             }
         }
     }
-    let secret = SecretStatus {
-        name: object.target_name().to_owned(),
-        uid: Some(done.facts.uid.clone()),
-        resource_version: Some(done.facts.resource_version.clone()),
-        inputs: Some(status::inputs(object)),
+    let secret = match object.status.as_ref().and_then(|status| status.secret.clone()) {
+        // Only foreign labels moved its resourceVersion: what the status says suffices at the next start.
+        Some(secret) if done.write.is_none() && context.is_settled(key) => secret,
+        _ => SecretStatus {
+            name: object.target_name().to_owned(),
+            uid: Some(done.facts.uid.clone()),
+            resource_version: Some(done.facts.resource_version.clone()),
+            inputs: Some(status::inputs(object)),
+        },
     };
     let verdict = Verdict { reason: Reason::Synced, message: synced(object), is_stalled: false, secret: Some(secret) };
     let created = matches!(done.write, Some(Write::Create | Write::Replace)).then_some(&done.facts);
@@ -311,11 +324,13 @@ async fn tell(
     let status = status::next(object, verdict, Timestamp::now());
     let wrote = object.status.as_ref() != Some(&status);
     if wrote {
-        let api: Api<SealedSecret> = Api::namespaced(context.client.clone(), &key.namespace);
+        // Untyped, because an object whose spec makes no sense gets its status too.
+        let kind = ApiResource::erase::<SealedSecret>(&());
+        let api: Api<DynamicObject> = Api::namespaced_with(context.client.clone(), &key.namespace, &kind);
         let patch = status::patch(&object.metadata, &status, status::SEALED_SECRET_FIELDS);
         context.store().intend_status(key, &status);
         match context.writer.patch_status(&api, &object.name_any(), &patch).await {
-            Ok(patched) => drop(context.store().apply_object(Ok(patched))),
+            Ok(patched) => drop(context.store().apply_object(read::stripped(patched))),
             Err(WriteError::Gone) => {
                 if let Some(facts) = created {
                     // Nobody is left who would delete it.
