@@ -195,6 +195,14 @@ impl Stage {
         made.uid().context("an object has a uid")
     }
 
+    /// How often the controller has said that it found this object's Secret changed behind its back.
+    ///
+    /// Its metric counts over all objects, those of other tests too.
+    pub fn drifts(&self, controller: &Controller, name: &str) -> usize {
+        let object = format!("\"object\":\"{}/{name}\"", self.space.name);
+        controller.log().lines().filter(|line| line.contains(&object) && line.contains("\"drift\":")).count()
+    }
+
     /// All Events about an object of the namespace.
     pub async fn events(&self, name: &str) -> Result<Vec<Event>> {
         let events: Api<Event> = Api::namespaced(self.space.client.clone(), &self.space.name);

@@ -27,6 +27,7 @@ fn repaired(change: impl AsyncFnOnce(&Stage) -> Result<()>) {
             .then_some(()))
         })
         .await?;
+        wait::until("the drift is told", || async { Ok((stage.drifts(&controller, "db") > 0).then_some(())) }).await?;
         wait::until("the drift is counted", || async {
             Ok((controller.metric("sealwright_drift_total", &[]).await? > counted).then_some(()))
         })
