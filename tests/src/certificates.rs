@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    date_time_ymd,
 };
 
 /// Paths of the written files.
@@ -50,8 +51,11 @@ impl Certificates {
     }
 }
 
-struct Authority {
-    certificate: String,
+/// A CA of its own.
+#[derive(Debug)]
+pub struct Authority {
+    /// Its certificate, in PEM.
+    pub certificate: String,
     issuer: Issuer<'static, KeyPair>,
 }
 
@@ -61,7 +65,8 @@ struct Issued {
 }
 
 impl Authority {
-    fn make() -> Result<Self> {
+    /// Makes one.
+    pub fn make() -> Result<Self> {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
@@ -76,6 +81,20 @@ impl Authority {
         let mut params = CertificateParams::new(names.map(String::from)).context("name the API server")?;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         self.issue(params)
+    }
+
+    /// Writes a certificate of a server on loopback with these names beside 127.0.0.1, one that has expired if so
+    /// wanted, and its key.
+    pub fn server(&self, folder: &Path, name: &str, names: &[&str], is_expired: bool) -> Result<Pair> {
+        let names = names.iter().chain(&["127.0.0.1"]).map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let mut params = CertificateParams::new(names).context("name a server")?;
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        if is_expired {
+            params.not_before = date_time_ymd(2020, 1, 1);
+            params.not_after = date_time_ymd(2021, 1, 1);
+        }
+        fs::create_dir_all(folder).with_context(|| format!("make {folder:?}"))?;
+        self.issue(params)?.write(folder, name)
     }
 
     fn client(&self, user: &str, group: &str) -> Result<Issued> {

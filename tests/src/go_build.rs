@@ -134,7 +134,7 @@ fn version_of<'a>(dependency: &str, go_mod: &'a str) -> Option<&'a str> {
     rest.split_whitespace().next()
 }
 
-fn cache_dir() -> Result<PathBuf> {
+pub(crate) fn cache_dir() -> Result<PathBuf> {
     let given = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     given
         .or_else(|| std::env::home_dir().map(|home| home.join(".cache")))

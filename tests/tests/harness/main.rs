@@ -1,4 +1,5 @@
-//! The harness's own promises: it starts a real control plane, and leaves nothing behind.
+//! The harness's own promises: it starts real servers, and leaves nothing behind.
 
 mod endings;
 mod plane;
+mod vault;
