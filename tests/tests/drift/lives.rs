@@ -47,6 +47,32 @@ fn with_retain_the_secret_stays_and_belongs_to_nobody() {
 }
 
 #[test]
+fn a_secret_left_behind_under_its_old_name_with_retain_survives_its_object() {
+    in_namespace(|space| async move {
+        let (stage, _) = Stage::shared(space).await?;
+        let manifest = seal_tests::laptop::secret_manifest(&stage.space.name, "db", &[("password", "1")])?;
+        stage.laptop.seal_with(&["--scope", "namespace", "-w", "db.yaml"], manifest)?;
+        let target = |target: serde_json::Value| {
+            move |file: &mut serde_json::Value| {
+                file["spec"]["target"] = target;
+                Ok(())
+            }
+        };
+        stage.tamper("db.yaml", target(json!({"name": "old"}))).await?;
+        stage.holds("old", &[("password", "1")]).await?;
+        stage.tamper("db.yaml", target(json!({"name": "new", "deletionPolicy": "Retain"}))).await?;
+        stage.holds("new", &[("password", "1")]).await?;
+        wait::until("the old Secret is let go", || async {
+            let old = stage.space.secrets().get("old").await?;
+            Ok((!old.labels().contains_key(OWNER_LABEL) && !old.annotations().contains_key(OWNER_ANNOTATION))
+                .then_some(old))
+        })
+        .await
+        .map(|old| assert!(old.owner_references().is_empty(), "the garbage collector must not take it"))
+    });
+}
+
+#[test]
 fn a_retained_secret_is_taken_up_again_by_an_object_of_that_name() {
     in_namespace(|space| async move {
         let (stage, _) = Stage::shared(space).await?;

@@ -3,4 +3,5 @@
 //! Each test has a cluster of its own, for it breaks it.
 
 mod clusters;
+mod identities;
 mod replicas;

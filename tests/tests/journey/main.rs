@@ -3,4 +3,5 @@
 mod clusters;
 mod files;
 mod recovery;
+mod rights;
 mod telling;

@@ -1,0 +1,102 @@
+//! What people may do with ordinary rights, and what they may not.
+
+use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
+use k8s_openapi::api::rbac::v1::RoleBinding;
+use kube::Client;
+use kube::api::{Api, DynamicObject, PostParams};
+use kube::core::{ApiResource, GroupVersionKind};
+use seal_crds::SealedSecret;
+use seal_tests::control_plane::client_of;
+use seal_tests::install::{CONTROLLER, NAMESPACE};
+use seal_tests::{Laptop, Result, Space, Stage, in_namespace, manifests, pods, wait};
+use serde_json::json;
+
+/// A kubeconfig of a person who has this ClusterRole in the namespace, or none.
+async fn person(space: &Space, name: &str, role: Option<&str>) -> Result<std::path::PathBuf> {
+    let accounts: Api<ServiceAccount> = Api::namespaced(space.client.clone(), &space.name);
+    let account = serde_json::from_value(json!({"metadata": {"name": name}}))?;
+    accounts.create(&PostParams::default(), &account).await?;
+    if let Some(role) = role {
+        let bindings: Api<RoleBinding> = Api::namespaced(space.client.clone(), &space.name);
+        let binding = serde_json::from_value(json!({
+            "metadata": {"name": name},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+            "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": space.name}],
+        }))?;
+        bindings.create(&PostParams::default(), &binding).await?;
+    }
+    space.plane.kubeconfig_of(&space.name, name).await
+}
+
+fn is_forbidden<T>(result: &kube::Result<T>) -> bool {
+    matches!(result, Err(kube::Error::Api(status)) if status.code == 403)
+}
+
+fn stores(client: Client, space: &Space) -> Api<DynamicObject> {
+    let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("sealwright.dev", "v1alpha1", "VaultStore"));
+    Api::namespaced_with(client, &space.name, &kind)
+}
+
+fn a_store() -> Result<DynamicObject> {
+    let text = include_str!("../../../crds/tests/cases/accepted/vaultstore-smallest.yaml");
+    Ok(manifests::parse(text)?.remove(0))
+}
+
+#[test]
+fn anybody_with_a_login_can_pin_the_ring_seal_and_verify_and_sees_no_secret() {
+    in_namespace(|space| async move {
+        let (stage, controller) = Stage::shared(space).await?;
+        pods::back(&stage.space, NAMESPACE, CONTROLLER, 8080, &[controller.address()]).await?;
+        let anybody = person(&stage.space, "anybody", None).await?;
+        let laptop = Laptop::new(anybody.clone())?;
+        laptop.seal(&["init", "--from-cluster", "--ring", &stage.ring, "--yes"])?;
+        let manifest = seal_tests::laptop::secret_manifest(&stage.space.name, "db", &[("password", "1")])?;
+        laptop.seal_with(&["-w", "db.yaml"], manifest)?;
+        laptop.seal(&["verify", "db.yaml"])?;
+        let client = client_of(&anybody).await?;
+        for namespace in [NAMESPACE, &stage.space.name] {
+            let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+            assert!(is_forbidden(&secrets.list(&Default::default()).await), "{namespace}");
+            let sealed: Api<SealedSecret> = Api::namespaced(client.clone(), namespace);
+            assert!(is_forbidden(&sealed.list(&Default::default()).await), "{namespace}");
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn edit_may_make_sealed_secrets_and_admin_alone_may_make_vault_stores() {
+    in_namespace(|space| async move {
+        let (stage, _) = Stage::shared(space).await?;
+        let space = &stage.space;
+        stage.seal("db", &[("password", "1")])?;
+        let object = manifests::read(&stage.laptop.path("db.yaml"))?.remove(0);
+        let (view, edit) = (person(space, "viewer", Some("view")).await?, person(space, "editor", Some("edit")).await?);
+        let admin = person(space, "boss", Some("admin")).await?;
+        let as_whom = async |kubeconfig: &std::path::Path| client_of(kubeconfig).await;
+        // kube-controller-manager aggregates the roles a moment after they are applied.
+        wait::until("`edit` may make SealedSecrets", || async {
+            manifests::apply(&as_whom(&edit).await?, std::slice::from_ref(&object)).await.map(|_| Some(()))
+        })
+        .await?;
+        stage.ready("db").await?;
+        assert!(is_forbidden(&stores(as_whom(&edit).await?, space).create(&PostParams::default(), &a_store()?).await));
+        stores(as_whom(&admin).await?, space).create(&PostParams::default(), &a_store()?).await?;
+        let sealed: Api<SealedSecret> = Api::namespaced(as_whom(&view).await?, &space.name);
+        sealed.get("db").await?;
+        assert!(is_forbidden(&sealed.delete("db", &Default::default()).await));
+        Ok(())
+    });
+}
+
+#[test]
+fn nobody_but_an_operator_may_write_rings_where_they_count() {
+    in_namespace(|space| async move {
+        let (stage, _) = Stage::shared(space).await?;
+        let admin = client_of(&person(&stage.space, "boss", Some("admin")).await?).await?;
+        let ring = manifests::read(&stage.laptop.path(&stage.ring_file()))?;
+        let refused = manifests::apply(&admin, &ring).await.expect_err("only an operator may");
+        assert!(format!("{refused:#}").contains("forbidden"), "{refused:#}");
+        Ok(())
+    });
+}
