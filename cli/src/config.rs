@@ -9,6 +9,7 @@ use std::{
 };
 
 use globset::{GlobBuilder, GlobMatcher};
+use kube::core::TypeMeta;
 use seal_crds::KeyRing;
 use seal_envelope::{Recipient, Ring};
 use serde::Deserialize;
@@ -17,6 +18,7 @@ use crate::{
     args::seal::Scope,
     error::{Error, Result, did_you_mean},
     files,
+    manifest::text::Text,
 };
 
 /// What `.seal/` says; an empty one where there is none.
@@ -39,6 +41,8 @@ pub(crate) struct Rule {
 /// A ring and the file that it was read from.
 pub(crate) struct RingFile {
     pub(crate) path: PathBuf,
+    /// What the file held when it was read: a change is made to this, and refused if it is no longer there.
+    pub(crate) bytes: Vec<u8>,
     /// As committed, wraps and proof included.
     pub(crate) manifest: KeyRing,
     /// Its members and keys, checked.
@@ -220,21 +224,28 @@ impl RingFile {
 
 /// Reads a ring manifest.
 pub(crate) fn read_ring(path: &Path) -> Result<RingFile> {
-    let bytes = files::read(path)?;
     let place = path.display();
-    if bytes.windows(PRIVATE_KEY.len()).any(|window| window.eq_ignore_ascii_case(PRIVATE_KEY.as_bytes())) {
+    let bytes = files::read(path)?;
+    let text = text(path, &bytes)?;
+    if looks_like_private_key(text.as_str()) {
         return Err(private_key_error(&place.to_string()));
     }
-    // serde's text would quote what stands in the file; the place is enough.
-    let manifest: KeyRing = serde_yaml::from_slice(&bytes).map_err(|cause| {
-        let line = cause.location().map(|location| format!(", line {}", location.line())).unwrap_or_default();
+    let no_ring = |line: Option<usize>| {
+        let line = line.map(|line| format!(", line {line}")).unwrap_or_default();
         Error::request(format!("{place}{line}: not a KeyRing manifest"))
             .hint("`seal ring new` and `seal init` write one; a recipient alone is not a ring")
-    })?;
+    };
+    // serde's text would quote what stands in the file; the place is enough.
+    let unreadable = |cause: serde_yaml::Error| no_ring(cause.location().map(|location| location.line()));
+    let meta: TypeMeta = serde_yaml::from_str(text.as_str()).map_err(unreadable)?;
+    if meta != TypeMeta::resource::<KeyRing>() {
+        return Err(no_ring(None));
+    }
+    let manifest: KeyRing = serde_yaml::from_str(text.as_str()).map_err(unreadable)?;
     let ring = manifest
         .ring()
         .map_err(|cause| Error::request(format!("{place}: the key ring is not usable")).because(cause))?;
-    Ok(RingFile { path: path.to_owned(), manifest, ring })
+    Ok(RingFile { path: path.to_owned(), bytes: bytes.to_vec(), manifest, ring })
 }
 
 const PRIVATE_KEY: &str = "AGE-SECRET-KEY-";
@@ -250,13 +261,21 @@ pub(crate) fn private_key_error(place: &str) -> Error {
         .hint("keep it out of repositories and command lines; if it was committed or shared, replace it")
 }
 
+/// A file of `.seal/`, whatever editor or shell has encoded it.
+fn text(path: &Path, bytes: &[u8]) -> Result<Text> {
+    Text::decode(bytes).map_err(|cause| {
+        Error::request(format!("{} cannot be read", path.display())).because(cause).hint("write it in UTF-8")
+    })
+}
+
 fn read_rules(path: &Path) -> Result<Vec<Rule>> {
     let Some(bytes) = files::read_if_exists(path)? else { return Ok(Vec::new()) };
     let place = path.display();
-    if bytes.iter().all(u8::is_ascii_whitespace) {
+    let text = text(path, &bytes)?;
+    if text.as_str().trim().is_empty() {
         return Ok(Vec::new());
     }
-    let config: Option<ConfigFile> = serde_yaml::from_slice(&bytes).map_err(|cause| {
+    let config: Option<ConfigFile> = serde_yaml::from_str(text.as_str()).map_err(|cause| {
         Error::request(format!("{place} cannot be read"))
             .because(cause)
             .hint("it holds `rules:`, a list of `path`, `ring`, `scope` and `namespace`")

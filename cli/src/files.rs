@@ -1,9 +1,9 @@
 //! Files: read whole, replaced atomically. The old file is intact until the new one is complete on the disk.
 //!
-//! Only sealed text is ever written here.
+//! Only what is sealed or public is ever written here, and new identities, which their owner alone may read.
 
 use std::{
-    fs::{self, File, OpenOptions, Permissions},
+    fs::{self, File, OpenOptions},
     io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
 };
@@ -15,12 +15,29 @@ use crate::error::{Error, Result};
 
 /// Reads a file that may hold plaintext; the buffer is wiped.
 pub(crate) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
-    read_if_exists(path)?.ok_or_else(|| Error::request(format!("there is no file {}", path.display())))
+    read_if_exists(path)?.ok_or_else(|| no_such_file(path))
+}
+
+/// A file that should be there.
+pub(crate) fn no_such_file(path: &Path) -> Error {
+    let error = Error::request(format!("there is no file {}", path.display()));
+    match std::env::current_dir() {
+        Ok(folder) if path.is_relative() => error.hint(format!("it was looked for from {}", folder.display())),
+        _ => error.hint("check its name"),
+    }
 }
 
 /// As [`read`], nothing where there is no file.
 pub(crate) fn read_if_exists(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>> {
-    let failed = |cause: io::Error| Error::request(format!("cannot read {}", path.display())).because(cause);
+    let failed = |cause: io::Error| {
+        let error = Error::request(format!("cannot read {}", path.display()));
+        let error = match cause.kind() {
+            io::ErrorKind::IsADirectory => error.hint("name the files in it, such as apps/*.yaml"),
+            io::ErrorKind::PermissionDenied => error.hint("see who may read it: `ls -l`"),
+            _ => error,
+        };
+        error.because(cause)
+    };
     let mut file = match File::open(path) {
         Ok(file) => file,
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -50,9 +67,18 @@ pub(crate) fn read_stdin() -> Result<Zeroizing<Vec<u8>>> {
     Ok(bytes)
 }
 
-/// Makes a file that must not exist yet.
+/// Makes a file that must not exist yet; who may read it is what the umask says.
 pub(crate) fn create(path: &Path, bytes: &[u8]) -> Result<()> {
-    let file = temporary_beside(path, None)?;
+    create_with_mode(path, bytes, 0o666)
+}
+
+/// Makes a file that its owner alone may read; there is no moment at which others could.
+pub(crate) fn create_private(path: &Path, bytes: &[u8]) -> Result<()> {
+    create_with_mode(path, bytes, 0o600)
+}
+
+fn create_with_mode(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    let file = temporary_in(&directory_of(path), path, mode)?;
     let file = filled(path, file, bytes)?;
     file.persist_noclobber(path).map_err(|failure| match failure.error.kind() {
         io::ErrorKind::AlreadyExists => already_exists(path),
@@ -77,11 +103,12 @@ pub(crate) fn replace(path: &Path, before: Option<&[u8]>, bytes: &[u8]) -> Resul
     let Some(before) = before else { return create(path, bytes) };
     let target = path.canonicalize().map_err(|cause| cannot_write(path, cause))?;
     let metadata = fs::metadata(&target).map_err(|cause| cannot_write(path, cause))?;
-    if is_read_only(&metadata.permissions()) {
+    if metadata.permissions().readonly() {
         return Err(Error::request(format!("cannot write {}: it is read-only", path.display()))
             .hint("make it writable, or pass -w with another file"));
     }
-    let file = temporary_beside(&target, Some(metadata.permissions()))?;
+    let file = temporary_in(&directory_of(&target), path, 0o600)?;
+    file.as_file().set_permissions(metadata.permissions()).map_err(|cause| cannot_write(path, cause))?;
     let file = filled(path, file, bytes)?;
     if read_if_exists(&target)?.as_deref().map(Vec::as_slice) != Some(before) {
         return Err(Error::request(format!("{} was changed by someone else meanwhile", path.display()))
@@ -92,31 +119,21 @@ pub(crate) fn replace(path: &Path, before: Option<&[u8]>, bytes: &[u8]) -> Resul
     Ok(())
 }
 
-fn is_read_only(permissions: &Permissions) -> bool {
-    permissions.readonly()
-}
-
-/// A file in the same directory, so that the rename is atomic. A new file gets the mode that the umask gives.
-fn temporary_beside(path: &Path, mode: Option<Permissions>) -> Result<NamedTempFile> {
-    let directory = directory_of(path);
+/// A file in the directory of what is written, so that the rename is atomic. Where there are no modes, none is set.
+fn temporary_in(directory: &Path, path: &Path, mode: u32) -> Result<NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(".seal-").suffix(".tmp");
     #[cfg(unix)]
-    let new_file_mode = {
-        use std::os::unix::fs::PermissionsExt as _;
-        Permissions::from_mode(0o666)
-    };
+    let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
     #[cfg(unix)]
-    builder.permissions(new_file_mode);
-    let file = builder.tempfile_in(&directory).map_err(|cause| {
+    builder.permissions(permissions);
+    #[cfg(not(unix))]
+    let _ = mode;
+    builder.tempfile_in(directory).map_err(|cause| {
         let missing = cause.kind() == io::ErrorKind::NotFound;
         let error = cannot_write(path, cause);
         if missing { error.hint(format!("make the directory first: mkdir -p {}", directory.display())) } else { error }
-    })?;
-    if let Some(mode) = mode {
-        file.as_file().set_permissions(mode).map_err(|cause| cannot_write(path, cause))?;
-    }
-    Ok(file)
+    })
 }
 
 fn filled(path: &Path, mut file: NamedTempFile, bytes: &[u8]) -> Result<NamedTempFile> {
@@ -191,7 +208,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("is made");
         let (file, link) = (directory.path().join("file"), directory.path().join("link"));
         fs::write(&file, "before").expect("is written");
-        fs::set_permissions(&file, Permissions::from_mode(0o640)).expect("is set");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).expect("is set");
         symlink("file", &link).expect("is made");
         replace(&link, Some(b"before"), b"after").expect("is replaced");
         assert!(fs::symlink_metadata(&link).expect("is there").is_symlink());

@@ -18,7 +18,9 @@ use zeroize::Zeroizing;
 use crate::{
     config::looks_like_private_key as is_private,
     error::{Error, Result},
-    files, terminal,
+    files,
+    manifest::text::Text,
+    terminal,
 };
 
 const PUBLIC_HINT: &str = "give the recipient (age1pq1...): `seal keygen` printed it, it also stands behind `# public key:` in the identity file";
@@ -40,9 +42,8 @@ fn identities_in(file: &Path) -> Result<Vec<Identity>> {
     let name = shown(file);
     let bytes = read(file)?;
     let bytes = if is_encrypted(&bytes) { decrypt(&bytes, &name)? } else { bytes };
-    let text = std::str::from_utf8(&bytes).map_err(|_| not_an_identity(&name, 0, &KeyError::Damaged))?;
-    Identity::parse_file(text.trim_start_matches('\u{feff}'))
-        .map_err(|(line, cause)| not_an_identity(&name, line, &cause))
+    let text = Text::decode(&bytes).map_err(|_| not_an_identity(&name, 0, &KeyError::Damaged))?;
+    Identity::parse_file(text.as_str()).map_err(|(line, cause)| not_an_identity(&name, line, &cause))
 }
 
 fn not_an_identity(name: &str, line: usize, cause: &KeyError) -> Error {
@@ -83,8 +84,8 @@ fn recipient(whence: &str) -> Result<Recipient> {
     if is_encrypted(&bytes) {
         return Err(Error::request(format!("{name} is an encrypted file, where a recipient belongs")).hint(PUBLIC_HINT));
     }
-    let text = std::str::from_utf8(&bytes).map_err(|_| not_a_recipient(&name, KeyError::Damaged))?;
-    let words = || text.trim_start_matches('\u{feff}').lines().map(str::trim).filter(|line| !line.starts_with('#'));
+    let text = Text::decode(&bytes).map_err(|_| not_a_recipient(&name, KeyError::Damaged))?;
+    let words = || text.as_str().lines().map(str::trim).filter(|line| !line.starts_with('#'));
     if words().any(is_private) {
         return Err(private_key_given(&name));
     }
@@ -160,20 +161,6 @@ fn decrypt(bytes: &[u8], name: &str) -> Result<Zeroizing<Vec<u8>>> {
 /// Whether this is an age file, armored or not.
 fn is_encrypted(bytes: &[u8]) -> bool {
     bytes.starts_with(b"age-encryption.org/") || bytes.trim_ascii_start().starts_with(b"-----BEGIN AGE ENCRYPTED FILE")
-}
-
-/// Writes a new file that its owner alone may read; there is no moment at which others could.
-pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
-    let failed = |cause: io::Error| Error::request(format!("cannot write {}", path.display())).because(cause);
-    let folder = path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
-    // Temporary files have mode 0600.
-    let mut file = tempfile::Builder::new().prefix(".seal-").tempfile_in(folder).map_err(failed)?;
-    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
-    file.persist_noclobber(path).map_err(|failure| match failure.error.kind() {
-        io::ErrorKind::AlreadyExists => identity_exists(path),
-        _ => failed(failure.error),
-    })?;
-    Ok(())
 }
 
 /// An identity that would be lost if it were overwritten.

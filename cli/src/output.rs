@@ -99,7 +99,8 @@ fn talk(text: std::fmt::Arguments<'_>) {
     let _ = io::stderr().lock().write_all(without_private_keys(text.to_string()).as_bytes());
 }
 
-/// A private key that was given for a file name, say, would be quoted by the error about it.
+/// A private key that was given for a file name, say, would be quoted by the error about it. Where only its beginning
+/// stands, as in advice, nothing is told.
 fn without_private_keys(text: String) -> String {
     const PREFIX: &str = "AGE-SECRET-KEY-";
     let mut rest = text.as_str();
@@ -107,9 +108,11 @@ fn without_private_keys(text: String) -> String {
     while let Some(at) = rest.to_ascii_uppercase().find(PREFIX) {
         let (before, key) = rest.split_at(at);
         let end = key.find(|c: char| !c.is_ascii_alphanumeric() && c != '-').unwrap_or(key.len());
+        let (key, behind) = key.split_at(end);
+        let is_beginning = matches!(key[PREFIX.len()..].to_ascii_uppercase().as_str(), "" | "1" | "PQ-1");
         clean.push_str(before);
-        clean.push_str("(a private key)");
-        rest = &key[end..];
+        clean.push_str(if is_beginning { key } else { "(a private key)" });
+        rest = behind;
     }
     clean + rest
 }
@@ -124,6 +127,8 @@ mod tests {
             let said = without_private_keys(format!("é: no file `{key}`, no {key}"));
             assert_eq!(said, "é: no file `(a private key)`, no (a private key)");
         }
+        let advice = "a line AGE-SECRET-KEY-PQ-1..., not AGE-SECRET-KEY-1...";
+        assert_eq!(without_private_keys(advice.to_owned()), advice);
     }
 
     #[test]

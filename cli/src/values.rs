@@ -11,7 +11,9 @@ use zeroize::Zeroizing;
 use crate::{
     args::change::ValueArgs,
     error::{Error, Result},
-    files, output,
+    files,
+    manifest::text::Text,
+    output,
 };
 
 /// Values by the key that they get. They are wiped when dropped.
@@ -119,11 +121,10 @@ fn key_and_file(pair: &str) -> Result<(DataKey, &str)> {
 /// `KEY=VALUE` lines as `kubectl create secret --from-env-file` reads them: no quotes, no escapes, `#` comments.
 fn env_file(path: &Path) -> Result<Values> {
     let bytes = files::read(path)?;
-    let text = std::str::from_utf8(&bytes)
-        .map_err(|_| Error::request(format!("{} is not valid UTF-8", path.display())))?
-        .trim_start_matches('\u{feff}');
+    let text = Text::decode(&bytes)
+        .map_err(|cause| Error::request(format!("{} holds no KEY=VALUE lines", path.display())).because(cause))?;
     let mut values = Values::new();
-    for (line, number) in text.lines().zip(1..) {
+    for (line, number) in text.as_str().lines().zip(1..) {
         let line = line.trim_start();
         if line.is_empty() || line.starts_with('#') {
             continue;

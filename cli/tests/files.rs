@@ -60,7 +60,8 @@ fn what_cannot_be_written_says_why() {
     symlink("nowhere", folder.file("dangling.yaml")).unwrap();
     folder.seal_with_stdin(&["-w", "dangling.yaml"], SECRET.as_bytes()).fails(1, "dangling.yaml");
     folder.seal(&["sealed.yaml", "-w", "./sealed.yaml"]).fails(2, "both read and written").hints("--in-place");
-    folder.seal(&["missing.yaml"]).fails(1, "there is no file missing.yaml");
+    folder.seal(&["missing.yaml"]).fails(1, "there is no file missing.yaml").hints("looked for from");
+    folder.seal(&["directory"]).fails(1, "cannot read directory").hints("*.yaml");
     folder.seal(&["crate"]).fails(1, "there is no file crate").hints("did you mean `seal create`?");
 }
 

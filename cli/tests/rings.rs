@@ -27,6 +27,7 @@ fn keygen_writes_a_private_file_once_and_prints_the_recipient_alone() {
         assert_eq!(fs::metadata(folder.file("me.txt")).unwrap().permissions().mode() & 0o777, 0o600);
     }
 
+    folder.seal(&["keygen", "-w", "missing/me.txt"]).fails(1, "cannot write").hints("mkdir -p missing");
     folder.seal(&["keygen", "-w", "me.txt"]).fails(1, "me.txt exists already").hints("-w");
     assert_eq!(folder.read("me.txt"), file);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file stays");
@@ -93,6 +94,81 @@ fn on_a_terminal_a_change_is_shown_and_asked_about() {
     assert_eq!(folder.read(".seal/keyrings/prod.yaml"), before);
     assert_eq!(add("y\n").code, 0);
     assert_ne!(folder.read(".seal/keyrings/prod.yaml"), before);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_ring_that_changes_while_a_person_is_asked_is_left_alone() {
+    use std::{
+        io::{Read as _, Write as _},
+        process::Stdio,
+    };
+    let folder = Folder::new();
+    folder.ring("prod", &["eu"]);
+    folder.keygen("us");
+    let line = format!("{} ring add prod --member us=us.pub -i eu.txt", env!("CARGO_BIN_EXE_seal"));
+    let mut command = folder.command("script");
+    command.args(["-qec", &line, "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let (mut stdout, mut shown, mut byte) = (child.stdout.take().unwrap(), Vec::new(), [0]);
+    while !String::from_utf8_lossy(&shown).contains("[y/N] ") {
+        assert_eq!(stdout.read(&mut byte).unwrap(), 1, "no question: {}", String::from_utf8_lossy(&shown));
+        shown.push(byte[0]);
+    }
+    folder.seal(&["ring", "rotate", "prod", "-i", "eu.txt"]).succeeds();
+    let rotated = folder.read(".seal/keyrings/prod.yaml");
+    child.stdin.take().unwrap().write_all(b"y\n").unwrap();
+    stdout.read_to_end(&mut shown).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    assert!(String::from_utf8_lossy(&shown).contains("changed by someone else meanwhile"));
+    assert_eq!(folder.read(".seal/keyrings/prod.yaml"), rotated);
+}
+
+#[test]
+fn files_from_windows_editors_and_power_shell_are_read() {
+    let utf16 = |text: &str| format!("\u{feff}{text}").encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
+    let with_bom = |text: &str| format!("\u{feff}{}", text.replace('\n', "\r\n")).into_bytes();
+    for encoded in [&utf16 as &dyn Fn(&str) -> Vec<u8>, &with_bom] {
+        let folder = Folder::new();
+        for name in ["me", "you"] {
+            folder.keygen(name);
+            for end in ["txt", "pub"] {
+                let file = format!("{name}.{end}");
+                folder.write(&file, encoded(&folder.read(&file)));
+            }
+        }
+        folder.seal(&["ring", "new", "prod", "--member", "me=me.pub"]).succeeds();
+        let ring = ".seal/keyrings/prod.yaml";
+        folder.write(ring, encoded(&folder.read(ring)));
+        folder.write(".seal/config.yaml", encoded("rules: [{path: '**', ring: prod, namespace: shop}]\n"));
+        folder.write("env", encoded("A=1\n"));
+        folder.seal(&["create", "a.yaml", "--name", "a", "--from-env-file", "env"]).succeeds();
+        folder.seal(&["ring", "add", "prod", "--member", "you=you.pub", "-i", "me.txt"]).succeeds();
+        let written = fs::read(folder.file(ring)).unwrap();
+        assert!(written.starts_with(&encoded("apiVersion: sealwright.dev/v1alpha1\nkind: KeyRing\n")));
+        let opened = folder.seal(&["open", "a.yaml", "-i", "you.txt", "--key", "A"]).succeeds();
+        assert_eq!(opened.stdout, b"1");
+
+        folder.write(ring, encoded(&format!("kind: KeyRing\nx: {}\n", "AGE-SECRET-KEY-PQ-1QQQ")));
+        folder.seal(&["value", "--for", "a/b", "A", "--to", "prod"]).fails(1, "a private key stands");
+    }
+}
+
+#[test]
+fn another_manifest_is_no_ring() {
+    let folder = Folder::new();
+    folder.ring("prod", &["eu"]);
+    let ring = folder.read(".seal/keyrings/prod.yaml");
+    for text in [
+        ring.replace("kind: KeyRing", "kind: ConfigMap"),
+        ring.replace("v1alpha1", "v9"),
+        ring.replace("kind: KeyRing\n", ""),
+        format!("{ring}---\n{ring}"),
+        String::new(),
+    ] {
+        folder.write("ring.yaml", text);
+        folder.seal_with_stdin(&["value", "--for", "a/b", "k", "--to", "ring.yaml"], b"x").fails(1, "not a KeyRing");
+    }
 }
 
 #[test]
@@ -262,6 +338,11 @@ fn only_members_change_a_ring_and_a_tampered_one_is_left_alone() {
         .fails(1, "no member of the ring `prod`")
         .hints("eu, recovery");
     folder.seal(&["ring", "rotate", "prod", "-i", "eu.pub"]).fails(1, "holds no identity").hints("public half");
+    folder.write("note.txt", "my key is at home\n");
+    folder
+        .seal(&["ring", "rotate", "prod", "-i", "note.txt"])
+        .fails(1, "line 1")
+        .hints("a line AGE-SECRET-KEY-PQ-1...");
     folder.seal(&["ring", "rotate", "prod"]).fails(2, "--identity");
 
     // A pull request makes the stranger a member: it cannot make the proof.

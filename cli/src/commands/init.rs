@@ -128,10 +128,10 @@ fn pin(root: &Path, manifest: &KeyRing, yes: bool) -> Result<()> {
         return Err(Error::request("not confirmed; the pinned ring is as it was"));
     }
     let text = match is_continuation {
-        true => rings::rewritten(&String::from_utf8_lossy(&before), manifest)?,
-        false => yaml(manifest)?,
+        true => rings::rewritten(&before, manifest)?,
+        false => yaml(manifest)?.into_bytes(),
     };
-    files::replace(&path, Some(&before), text.as_bytes())?;
+    files::replace(&path, Some(&before), &text)?;
     output::say(&format!("pinned the ring `{}` anew", ring.name()));
     Ok(())
 }

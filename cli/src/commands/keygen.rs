@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use crate::{
     args::ring::KeygenArgs,
     error::{Error, Result},
-    keyfile, output, terminal,
+    files, keyfile, output, terminal,
 };
 
 pub(crate) fn run(args: KeygenArgs) -> Result<()> {
@@ -27,7 +27,7 @@ pub(crate) fn run(args: KeygenArgs) -> Result<()> {
     let bytes = if args.passphrase { encrypted(&text)? } else { Zeroizing::new(text.as_bytes().to_vec()) };
     match file {
         Some(file) => {
-            keyfile::write_private(file, &bytes)?;
+            files::create_private(file, &bytes)?;
             output::data(format!("{}\n", identity.recipient()).as_bytes())?;
             output::say(&format!(
                 "wrote the private key to {}; keep it secret, and where it is not lost",

@@ -292,9 +292,7 @@ fn confirm(member: &MemberArgs, question: &str) -> Result<()> {
 }
 
 fn write(file: &RingFile, manifest: &KeyRing) -> Result<()> {
-    let before = files::read(&file.path)?;
-    let text = String::from_utf8_lossy(&before);
-    files::replace(&file.path, Some(&before), rings::rewritten(&text, manifest)?.as_bytes())
+    files::replace(&file.path, Some(&file.bytes), &rings::rewritten(&file.bytes, manifest)?)
 }
 
 /// A ring with one member dies with that member's key.

@@ -84,12 +84,13 @@ fn shown(path: Option<&Path>) -> String {
 /// A word without a file behind it may be a verb that was misspelt.
 fn no_such_file(path: &Path) -> Error {
     use clap::CommandFactory as _;
-    let error = Error::request(format!("there is no file {}", path.display()));
     let command = Cli::command();
     let verbs: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
     match path.to_str().and_then(|word| did_you_mean(word, verbs)) {
-        Some(verb) => error.hint(format!("did you mean `seal {verb}`?")),
-        None => error,
+        Some(verb) => {
+            Error::request(format!("there is no file {}", path.display())).hint(format!("did you mean `seal {verb}`?"))
+        }
+        None => files::no_such_file(path),
     }
 }
 

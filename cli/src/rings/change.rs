@@ -15,6 +15,7 @@ use serde_yaml::Value;
 use crate::{
     config::RingFile,
     error::{Error, Result, did_you_mean},
+    manifest::text::Text,
 };
 
 /// Makes a ring with one new key, wrapped for its members.
@@ -162,8 +163,16 @@ fn proven(mut manifest: KeyRing, keys: &[RingKey]) -> Result<KeyRing> {
     Ok(manifest)
 }
 
-/// The text of a ring file after its ring became `manifest`; what the change does not concern stays.
-pub(crate) fn rewritten(before: &str, manifest: &KeyRing) -> Result<String> {
+/// A ring file after its ring became `manifest`; what the change does not concern stays, encoding and line ends too.
+pub(crate) fn rewritten(before: &[u8], manifest: &KeyRing) -> Result<Vec<u8>> {
+    let unreadable = |cause| Error::bug("the ring file was read and is no text").because(cause);
+    let text = Text::decode(before).map_err(unreadable)?;
+    let after = rewritten_text(text.as_str(), manifest)?;
+    let has_crlf = text.as_str().contains("\r\n");
+    Ok(text.encode_like(&if has_crlf { after.replace('\n', "\r\n") } else { after }))
+}
+
+fn rewritten_text(before: &str, manifest: &KeyRing) -> Result<String> {
     let is_head = |line: &&str| line.trim().is_empty() || line.starts_with('#');
     let head: String = before.lines().take_while(is_head).map(|line| format!("{line}\n")).collect();
     let updated = || -> Result<String, serde_yaml::Error> {
@@ -215,7 +224,7 @@ mod tests {
 
     fn file(manifest: KeyRing) -> RingFile {
         let ring = manifest.ring().unwrap();
-        RingFile { path: Path::new("ring.yaml").to_owned(), manifest, ring }
+        RingFile { path: Path::new("ring.yaml").to_owned(), bytes: Vec::new(), manifest, ring }
     }
 
     fn now() -> Timestamp {
@@ -281,7 +290,7 @@ mod tests {
         )
         .replace("2026-11-21T09:00:00Z", "2026-11-21T10:00:00.5+01:00")
         .replace("  namespace: ns", "  namespace: ns\n  annotations: {a: b}\n  later: true");
-        let after = rewritten(&before, &ring.open(&[eu_key]).unwrap().rotated(now()).unwrap()).unwrap();
+        let after = rewritten_text(&before, &ring.open(&[eu_key]).unwrap().rotated(now()).unwrap()).unwrap();
         assert!(after.starts_with("# owned by platform\n\napiVersion:"));
         for kept in ["2026-11-21T10:00:00.5+01:00", "a: b", "later: true", &ring.manifest.spec.keys[0].recipient] {
             assert!(after.contains(kept), "{kept}");
