@@ -110,6 +110,30 @@ fn a_controller_killed_in_the_middle_of_a_backlog_leaves_nothing_wrong_lost_or_t
 }
 
 #[test]
+fn when_the_leader_of_two_dies_in_the_middle_of_a_backlog_the_other_finishes_it_and_writes_nothing_twice() {
+    in_own_cluster(|space| async move {
+        install::everything(&space.client).await?;
+        let first = Controller::start(&space.plane, "seal-controller-a", &[]).await?;
+        let stage = Stage::set(space).await?;
+        let _second = Controller::start(&stage.space.plane, "seal-controller-b", &[]).await?;
+        let writes = Writes::watch(&stage).await?;
+        let (applied, killed) = futures::join!(backlog(&stage), async {
+            wait::until("the backlog is begun", || async {
+                Ok((made(&stage).await?.len() >= BACKLOG / 10).then_some(()))
+            })
+            .await?;
+            first.kill();
+            made(&stage).await
+        });
+        applied?;
+        assert!(killed?.len() < BACKLOG, "it was killed too late to prove anything");
+        all_made(&stage).await?;
+        writes.assert_none();
+        Ok(())
+    });
+}
+
+#[test]
 fn a_restart_over_unchanged_objects_writes_nothing() {
     in_own_cluster(|space| async move {
         install::everything(&space.client).await?;

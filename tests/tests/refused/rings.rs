@@ -1,8 +1,11 @@
 //! Rings that are not what they say.
 
+use kube::api::Api;
+use seal_crds::KeyRing;
 use seal_crds::condition::SealedSecretReason::{KeyNotFound, KeyNotProven};
+use seal_crds::condition::{READY, find};
 use seal_tests::stage::RECOVERY;
-use seal_tests::{Context, Result, Stage, in_namespace, manifests};
+use seal_tests::{Context, Result, Stage, in_namespace, manifests, wait};
 use serde_json::Value;
 
 /// Changes our ring's file so that the cluster must refuse it: the ring says why, an object sealed to it waits, and all
@@ -84,7 +87,7 @@ fn an_object_waits_for_its_ring_and_heals_when_it_comes_or_comes_back() {
         let (stage, _) = Stage::shared(space).await?;
         let file = stage.seal("db", &[("password", "s3cret")])?;
         stage.rings().delete(&stage.ring, &kube::api::DeleteParams::default()).await?;
-        seal_tests::wait::until("the ring is gone", || async {
+        wait::until("the ring is gone", || async {
             Ok(stage.rings().get_opt(&stage.ring).await?.is_none().then_some(()))
         })
         .await?;
@@ -148,8 +151,49 @@ fn a_ring_in_another_namespace_than_the_controllers_opens_nothing() {
         let mut rings = manifests::read(&stage.laptop.path(".seal/keyrings/mine.yaml"))?;
         rings[0].metadata.namespace = Some(stage.space.name.clone());
         manifests::apply(&stage.space.client, &rings).await?;
+        let here: Api<KeyRing> = Api::namespaced(stage.space.client.clone(), &stage.space.name);
+        wait::until_equal("the ring's reason", Some("NotHonoured".to_owned()), || async {
+            let status = here.get("mine").await?.status.unwrap_or_default();
+            Ok(find(&status.conditions, READY).map(|ready| ready.reason.clone()))
+        })
+        .await?;
         stage.apply("db.yaml").await?;
         stage.reason("db", KeyNotFound).await?;
         stage.holds_nothing("db").await
+    });
+}
+
+#[test]
+fn a_ring_that_claims_a_members_recipient_or_disables_anothers_key_harms_no_other_ring() {
+    in_namespace(|space| async move {
+        let (stage, _) = Stage::shared(space).await?;
+        let ours = stage.rings().get(&stage.ring).await?;
+        let recipients = [stage.laptop.read("cluster.pub")?, ours.spec.keys[0].recipient.clone()];
+        stage.laptop.seal(&["keygen", "-w", "../stranger.txt"]).and_then(|own| stage.laptop.write("own", own))?;
+        let stranger = stage.laptop.read("own")?;
+        for (recipient, is_disabled) in recipients.iter().zip([false, true]) {
+            let name = format!("hostile-{is_disabled}-{}", stage.ring);
+            let hostile = serde_json::from_value(serde_json::json!({
+                "apiVersion": "sealwright.dev/v1alpha1", "kind": "KeyRing",
+                "metadata": {"name": name, "namespace": ours.metadata.namespace},
+                "spec": {
+                    "members": [{"name": "x", "recipient": stranger.trim()}],
+                    "keys": [{
+                        "recipient": recipient.trim(), "created": "2026-11-21T09:00:00Z",
+                        "wraps": {"x": "Z2FyYmFnZQ=="}, "disabled": is_disabled,
+                    }],
+                    "proof": format!("{}=", "A".repeat(43)),
+                },
+            }))?;
+            manifests::apply(&stage.space.client, &[hostile]).await?;
+            let judged = if is_disabled { "NotAMember" } else { "MemberIsRingKey" };
+            wait::until_equal(&format!("what is said of {name}"), Some(judged.to_owned()), || async {
+                let status = stage.rings().get(&name).await?.status.unwrap_or_default();
+                Ok(find(&status.conditions, READY).map(|ready| ready.reason.clone()))
+            })
+            .await?;
+        }
+        stage.ring_is("KeyInTwoRings").await?;
+        stage.establish("db", &[("password", "1")]).await.map(drop)
     });
 }

@@ -209,3 +209,22 @@ fn a_kind_that_cannot_be_read_stops_no_other_object() {
         .await
     });
 }
+
+#[test]
+fn a_value_that_validation_refuses_is_told_by_its_field_and_not_by_its_first_byte() {
+    in_namespace(|space| async move {
+        let (stage, _) = Stage::shared(space).await?;
+        let file = stage.seal("registry", &[("login", "Zebra")])?;
+        stage
+            .tamper(&file, |file| {
+                file["spec"]["template"] =
+                    json!({"type": "kubernetes.io/dockerconfigjson", "data": {".dockerconfigjson": "{{ .login }}"}});
+                Ok(())
+            })
+            .await?;
+        let object = stage.reason("registry", SealedSecretReason::WriteRefused).await?;
+        let said = serde_json::to_string(&object.status)?;
+        assert!(said.contains("data[.dockerconfigjson]") && !said.contains('Z'), "{said}");
+        Ok(())
+    });
+}
