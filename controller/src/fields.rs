@@ -4,7 +4,7 @@
 //! annotations, owner references. [`Shape`] is the same for what we want, so that the two compare without a value.
 //!
 //! Server-side apply keeps every key that it does not own. So whether a Secret is what Git says cannot be told from
-//! the fact that our apply succeeded; it can be told from this (`apiserver.md` 2 and 4).
+//! the fact that our apply succeeded; it can be told from this (`docs/design/controller.md` 2 and 4).
 
 use std::{
     collections::BTreeSet,

@@ -1,7 +1,7 @@
 //! Whether the CRDs in the cluster know every field that this controller writes.
 //!
 //! CRD -> its schema number -> may we write? An older CRD prunes fields that it does not know on every status write,
-//! and for good (`apiserver.md` 8), so under one nothing is written, and that is said.
+//! and for good (`docs/design/controller.md` 8), so under one nothing is written, and that is said.
 
 use std::time::Duration;
 

@@ -3,7 +3,7 @@
 //! object + [`Verdict`] + now -> status -> one merge patch, and only if it says something new.
 //!
 //! kstatus takes `Ready=False` alone for "in progress"; so what only a person can help also says `Stalled=True`, and
-//! what we try again says `Reconciling=True`, never both (`apiserver.md` 7). Messages name ids and paths.
+//! what we try again says `Reconciling=True`, never both (`docs/design/controller.md` 7). Messages name ids and paths.
 
 use std::collections::BTreeSet;
 

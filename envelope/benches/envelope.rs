@@ -1,7 +1,7 @@
 //! What each act costs, and how that compares with a peer in the same run: `cargo bench -p seal-envelope`.
 //!
 //! Absolute times belong to a machine; ratios travel. So each act and its peers take turns, in many short rounds, and
-//! the medians of the rounds are compared. Budget (DESIGN, section 7): opening a value takes under 300 us.
+//! the medians of the rounds are compared. Budget: opening a value takes under 300 us.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
 #![allow(clippy::print_stdout, reason = "the figures are the output")]
