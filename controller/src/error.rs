@@ -85,10 +85,12 @@ impl ApiError {
     }
 
     /// Without Kubernetes' text, if that quotes one of `secrets`: an admission webhook sees the Secret, and may say
-    /// anything.
+    /// anything. Nor with what validation says: of a `.dockerconfigjson` that is no JSON it tells the first byte. The
+    /// fields that it names suffice.
     pub fn cleared_of<'a>(mut self, secrets: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        let is_invalid = self.is_invalid();
         if let Self::Status { message, .. } = &mut self
-            && secrets.into_iter().any(|secret| is_quoted(message, secret))
+            && (is_invalid || secrets.into_iter().any(|secret| is_quoted(message, secret)))
         {
             message.clear();
         }
@@ -140,11 +142,17 @@ mod tests {
 
     #[test]
     fn a_quoted_secret_is_not_repeated() {
-        let error = status(422, "FieldValueInvalid");
+        let error = status(403, "");
         for secret in [b"hunter2".as_slice(), b"hunter2\n", b"first\nhunter2"] {
-            assert_eq!(error.clone().cleared_of([secret]).text(), "422 Invalid, at data[password]");
+            assert_eq!(error.clone().cleared_of([secret]).text(), "403 Invalid, at data[password]");
         }
         assert!(error.cleared_of([b"other".as_slice()]).text().contains("hunter2"));
+    }
+
+    #[test]
+    fn of_a_secret_that_is_invalid_only_the_fields_are_told() {
+        let told = status(422, "FieldValueInvalid").cleared_of([b"other".as_slice()]).text();
+        assert_eq!(told, "422 Invalid, at data[password]");
     }
 
     #[test]
