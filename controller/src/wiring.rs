@@ -278,7 +278,8 @@ fn served(context: &Context, ready: watch::Receiver<bool>, recipient: watch::Rec
 async fn watch_objects(client: Client, context: Context, engine: Engine, synced: watch::Sender<bool>) {
     let kind = ApiResource::erase::<SealedSecret>(&());
     let api: Api<DynamicObject> = Api::all_with(client, &kind);
-    let config = watcher::Config::default().page_size(250);
+    // A page is in memory as a whole, and anybody's object may have 1.5 MB: 250 of those took 700 MB at a start.
+    let config = watcher::Config::default().page_size(32);
     let stream = watcher(api, config).backoff(Soon::default());
     follow(
         stream,
@@ -307,7 +308,8 @@ async fn watch_objects(client: Client, context: Context, engine: Engine, synced:
 /// Metadata of the Secrets with our label. Foreign ones never arrive, and no Secret's bytes do.
 async fn watch_secrets(client: Client, context: Context, engine: Engine, synced: watch::Sender<bool>) {
     let api: Api<PartialObjectMeta<Secret>> = Api::all(client);
-    let config = watcher::Config::default().labels(OWNER_LABEL);
+    // Annotations alone may have 256 KiB.
+    let config = watcher::Config::default().labels(OWNER_LABEL).page_size(100);
     let stream = watcher(api, config).backoff(Soon::default());
     follow(
         stream,
