@@ -3,7 +3,7 @@
 //! Decision -> [`Writer`] -> facts of the Secret as it is now, or [`WriteError`].
 //!
 //! Server-side apply is an upsert: each carries the precondition under which it was decided, so that it creates only
-//! what is absent and changes only what was read (`apiserver.md` 1). The lease is asked right before each write.
+//! what is absent and changes only what was read (`docs/design/controller.md` 1). The lease is asked right before each write.
 
 use std::{
     fmt,
@@ -158,15 +158,24 @@ impl Writer {
         Ok(facts_of(&metadata))
     }
 
-    /// Lets go of a Secret that is to stay: it keeps its data, and belongs to nobody.
-    pub async fn release_secret(&self, key: &Key, facts: &Facts) -> Result<(), WriteError> {
-        let patch = vec![
-            json!({"op": "test", "path": "/metadata/uid", "value": facts.uid}),
-            json!({"op": "test", "path": "/metadata/resourceVersion", "value": facts.resource_version}),
-            json!({"op": "remove", "path": format!("/metadata/labels/{}", escaped(OWNER_LABEL))}),
-            json!({"op": "remove", "path": format!("/metadata/annotations/{}", escaped(OWNER_ANNOTATION))}),
-        ];
-        self.json_patch(key, patch).await.map(drop)
+    /// Lets go of a Secret that is to stay: it keeps its data, and belongs to nobody. `owner` is the uid of the object:
+    /// with its reference left there, the garbage collector would take the Secret when the object goes.
+    pub async fn release_secret(&self, key: &Key, facts: &Facts, owner: &str) -> Result<(), WriteError> {
+        let patch = json!({"metadata": {
+            "uid": facts.uid,
+            "resourceVersion": facts.resource_version,
+            "labels": {OWNER_LABEL: null},
+            "annotations": {OWNER_ANNOTATION: null},
+            "ownerReferences": [{"$patch": "delete", "uid": owner}],
+        }});
+        let deadline = self.check()?;
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        let secrets = self.secrets(&key.namespace);
+        let patch = Patch::Strategic(&patch);
+        error::within(deadline, secrets.patch_metadata(&key.name, &params, &patch))
+            .await
+            .map(drop)
+            .map_err(into_read_again)
     }
 
     async fn json_patch(&self, key: &Key, patch: Vec<Value>) -> Result<ObjectMeta, WriteError> {
@@ -181,7 +190,7 @@ impl Writer {
             Ok(patched) => Ok(patched.metadata),
             // A failed `test` is 422: somebody was faster.
             Err(error) if error.is_invalid() => Err(WriteError::Conflict),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(into_read_again(error)),
         }
     }
 
@@ -237,6 +246,11 @@ impl Writer {
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));
         left.map(|left| left.min(DEADLINE)).ok_or(WriteError::NotLeading)
     }
+}
+
+/// A Secret that is gone, unlike the object that makes it, is a reason to look again.
+fn into_read_again(error: ApiError) -> WriteError {
+    if error.is_not_found() { WriteError::Conflict } else { error.into() }
 }
 
 /// The facts in the metadata of an answer.

@@ -1,7 +1,7 @@
 //! The picture of the cluster that the loop works from: small, and pure.
 //!
 //! watch events -> [`Store`] -> which objects to look at ([`Wake`]); [`Store::is_settled`] says that nothing is to be
-//! done for one, without a request and without opening a value (`apiserver.md` 4).
+//! done for one, without a request and without opening a value (`docs/design/controller.md` 4).
 //!
 //! Ten thousand objects have to fit into a few megabytes. So an object is kept as a [`Summary`]; its sealed values
 //! stay only while it waits for its turn, within a budget, and are fetched again where the budget did not suffice. Of
@@ -149,6 +149,9 @@ pub struct Store {
     budget: usize,
     objects_seen: HashSet<Key>,
     secrets_seen: HashSet<Key>,
+    /// How far the watches have come: everything up to these versions has been told, deletions included.
+    objects_told: u64,
+    secrets_told: u64,
 }
 
 impl Store {
@@ -163,6 +166,8 @@ impl Store {
             budget,
             objects_seen: HashSet::new(),
             secrets_seen: HashSet::new(),
+            objects_told: 0,
+            secrets_told: 0,
         }
     }
 
@@ -175,7 +180,9 @@ impl Store {
 
     /// One of the list.
     pub fn list_object(&mut self, object: Result<SealedSecret, Box<ObjectMeta>>) -> Wake {
-        let key = Key::of(object.as_ref().map_or_else(|metadata| &**metadata, |object| &object.metadata));
+        let metadata = object.as_ref().map_or_else(|metadata| &**metadata, |object| &object.metadata);
+        let key = Key::of(metadata);
+        self.objects_told = self.objects_told.max(version(metadata).unwrap_or_default());
         self.objects_seen.insert(key.clone());
         self.put_object(key, object)
     }
@@ -187,15 +194,30 @@ impl Store {
         gone.iter().flat_map(|key| self.remove_object(key)).collect()
     }
 
+    /// What the answer to a request said of an object. The watch may have told more since: that it is gone.
+    pub fn answered_object(&mut self, object: Result<SealedSecret, Box<ObjectMeta>>) {
+        let metadata = object.as_ref().map_or_else(|metadata| &**metadata, |object| &object.metadata);
+        if version(metadata).is_some_and(|version| version > self.objects_told) {
+            let key = Key::of(metadata);
+            if !self.is_older_object(&key, metadata) {
+                self.put_object(key, object);
+            }
+        }
+    }
+
     /// An object is new or changed.
     pub fn apply_object(&mut self, object: Result<SealedSecret, Box<ObjectMeta>>) -> Wake {
         let metadata = object.as_ref().map_or_else(|metadata| &**metadata, |object| &object.metadata);
         let key = Key::of(metadata);
-        let is_older = self.objects.get(&key).is_some_and(|entry| {
+        self.objects_told = self.objects_told.max(version(metadata).unwrap_or_default());
+        if self.is_older_object(&key, metadata) { Wake::new() } else { self.put_object(key, object) }
+    }
+
+    fn is_older_object(&self, key: &Key, metadata: &ObjectMeta) -> bool {
+        self.objects.get(key).is_some_and(|entry| {
             metadata.uid.as_deref() == Some(&*entry.summary.uid)
                 && is_older(metadata.resource_version.as_deref(), &entry.summary.resource_version)
-        });
-        if is_older { Wake::new() } else { self.put_object(key, object) }
+        })
     }
 
     fn put_object(&mut self, key: Key, object: Result<SealedSecret, Box<ObjectMeta>>) -> Wake {
@@ -246,6 +268,7 @@ impl Store {
 
     /// An object was deleted.
     pub fn delete_object(&mut self, metadata: &ObjectMeta) -> Wake {
+        self.objects_told = self.objects_told.max(version(metadata).unwrap_or_default());
         self.remove_object(&Key::of(metadata))
     }
 
@@ -327,6 +350,7 @@ impl Store {
     /// One of the list.
     pub fn list_secret(&mut self, metadata: &ObjectMeta) -> Wake {
         let key = Key::of(metadata);
+        self.secrets_told = self.secrets_told.max(version(metadata).unwrap_or_default());
         self.secrets_seen.insert(key.clone());
         self.put_secret(key, metadata)
     }
@@ -338,14 +362,31 @@ impl Store {
         gone.iter().flat_map(|key| self.remove_secret(key)).collect()
     }
 
+    /// What the answer to a request said of a Secret of ours, so that its echo wakes nobody.
+    ///
+    /// Between the answer and now, the watch may have told that the Secret is gone. To put it back into the picture
+    /// would make its object settled, and nobody would ever miss the Secret.
+    pub fn answered_secret(&mut self, metadata: &ObjectMeta) {
+        if version(metadata).is_some_and(|version| version > self.secrets_told) {
+            let key = Key::of(metadata);
+            if !self.is_older_secret(&key, metadata) {
+                self.put_secret(key, metadata);
+            }
+        }
+    }
+
     /// A Secret of ours is new or changed.
     pub fn apply_secret(&mut self, metadata: &ObjectMeta) -> Wake {
         let key = Key::of(metadata);
-        let is_older = self.secrets.get(&key).is_some_and(|secret| {
+        self.secrets_told = self.secrets_told.max(version(metadata).unwrap_or_default());
+        if self.is_older_secret(&key, metadata) { Wake::new() } else { self.put_secret(key, metadata) }
+    }
+
+    fn is_older_secret(&self, key: &Key, metadata: &ObjectMeta) -> bool {
+        self.secrets.get(key).is_some_and(|secret| {
             metadata.uid.as_deref() == Some(&*secret.uid)
                 && is_older(metadata.resource_version.as_deref(), &secret.resource_version)
-        });
-        if is_older { Wake::new() } else { self.put_secret(key, metadata) }
+        })
     }
 
     fn put_secret(&mut self, key: Key, metadata: &ObjectMeta) -> Wake {
@@ -367,6 +408,7 @@ impl Store {
 
     /// A Secret no longer carries our label, or was deleted.
     pub fn delete_secret(&mut self, metadata: &ObjectMeta) -> Wake {
+        self.secrets_told = self.secrets_told.max(version(metadata).unwrap_or_default());
         self.remove_secret(&Key::of(metadata))
     }
 
@@ -605,6 +647,10 @@ fn status_hash(status: Option<&SealedSecretStatus>) -> u64 {
     hasher.finish()
 }
 
+fn version(metadata: &ObjectMeta) -> Option<u64> {
+    metadata.resource_version.as_deref()?.parse().ok()
+}
+
 /// Resource versions of one object grow; only a restored etcd sets them back, and that ends the process.
 fn is_older(resource_version: Option<&str>, than: &str) -> bool {
     let number = |version: &str| version.parse::<u64>().ok();
@@ -834,6 +880,31 @@ mod tests {
         assert!(store.strays(&key("db")).is_empty(), "a copy that somebody made is theirs");
         store.remove_secret(&key("old"));
         assert!(store.strays(&key("db")).is_empty());
+    }
+
+    #[test]
+    fn an_answer_that_comes_after_the_deletion_brings_nothing_back() {
+        let (mut store, object) = settled();
+        let gone = ObjectMeta { resource_version: Some("30".into()), ..secret(&object) };
+        assert_eq!(woken(store.delete_secret(&gone)), ["db"]);
+        store.answered_secret(&secret(&object));
+        assert!(store.secret(&key("db")).is_none());
+        assert!(!store.is_settled(&key("db"), &KeyIndex::default()), "the Secret is missed");
+
+        let mut deleted = object.metadata.clone();
+        deleted.resource_version = Some("31".into());
+        store.delete_object(&deleted);
+        store.answered_object(Ok(object));
+        assert!(store.is_empty(), "or it would stand in another object's way for ever");
+    }
+
+    #[test]
+    fn an_answer_that_comes_before_its_event_counts() {
+        let (mut store, object) = settled();
+        let written = ObjectMeta { resource_version: Some("40".into()), ..secret(&object) };
+        store.answered_secret(&written);
+        assert_eq!(&*store.secret(&key("db")).unwrap().resource_version, "40");
+        assert!(store.apply_secret(&written).is_empty(), "its echo is no news");
     }
 
     #[test]

@@ -397,6 +397,27 @@ async fn an_extra_key_costs_one_more_patch_that_moves_ownership_first() {
 }
 
 #[tokio::test]
+async fn a_secret_that_vanishes_before_its_ownership_moves_is_made_anew() {
+    let scenario = Scenario::new();
+    let object = settled(&scenario).await;
+    let mut extra = secret("160", json!({"password": base64(MARKER), "extra": base64("x")}));
+    extra["metadata"]["managedFields"] =
+        json!([managed("Apply", json!({"f:password": {}})), managed("Update", json!({"f:extra": {}}))]);
+    scenario.answers([
+        found(object.clone()),
+        found(extra),
+        failure(404, "NotFound", json!([])),
+        found(object.clone()),
+        failure(404, "NotFound", json!([])),
+        applied("170"),
+        Answer::Patched(object.clone(), "201"),
+    ]);
+    assert_eq!(scenario.look_at(true).await, Next::Settled);
+    let lines = scenario.lines();
+    assert_eq!(lines[3..], [OBJECT, READ, APPLY, STATUS]);
+}
+
+#[tokio::test]
 async fn without_the_lease_or_under_an_older_schema_nothing_is_written() {
     for why in ["no lease", "lease over", "schema"] {
         let scenario = Scenario::new();

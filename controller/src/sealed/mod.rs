@@ -255,7 +255,7 @@ async fn finish(
     done: Done,
 ) -> Result<Look, WriteError> {
     if let Some(metadata) = &done.metadata {
-        context.store().apply_secret(metadata);
+        context.store().answered_secret(metadata);
     }
     if let Some(drift) = done.drift {
         let manager = decide::meddler(live);
@@ -271,7 +271,7 @@ async fn finish(
                 context.report.wrote(Write::Delete);
             }
             DeletionPolicy::Retain => {
-                context.writer.release_secret(&stray, &facts).await?;
+                context.writer.release_secret(&stray, &facts, &object.uid().unwrap_or_default()).await?;
                 context.report.wrote(Write::Release);
             }
         }
@@ -330,7 +330,7 @@ async fn tell(
         let patch = status::patch(&object.metadata, &status, status::SEALED_SECRET_FIELDS);
         context.store().intend_status(key, &status);
         match context.writer.patch_status(&api, &object.name_any(), &patch).await {
-            Ok(patched) => drop(context.store().apply_object(read::stripped(patched))),
+            Ok(patched) => context.store().answered_object(read::stripped(patched)),
             Err(WriteError::Gone) => {
                 if let Some(facts) = created {
                     // Nobody is left who would delete it.
