@@ -242,9 +242,11 @@ pub(crate) fn read_ring(path: &Path) -> Result<RingFile> {
         return Err(no_ring(None));
     }
     let manifest: KeyRing = serde_yaml::from_str(text.as_str()).map_err(unreadable)?;
-    let ring = manifest
-        .ring()
-        .map_err(|cause| Error::request(format!("{place}: the key ring is not usable")).because(cause))?;
+    let ring = manifest.ring().map_err(|cause| {
+        Error::request(format!("{place}: the key ring is not usable"))
+            .because(cause)
+            .hint("fetch it again: `seal init --from-cluster`; see who changed it: `git log -p`")
+    })?;
     Ok(RingFile { path: path.to_owned(), bytes: bytes.to_vec(), manifest, ring })
 }
 
@@ -289,7 +291,11 @@ fn compiled(entry: RuleEntry) -> Result<Rule> {
     let glob = GlobBuilder::new(pattern.trim_start_matches("./"))
         .literal_separator(true)
         .build()
-        .map_err(|cause| Error::request(format!("the path `{}` is no glob", entry.path)).because(cause))?
+        .map_err(|cause| {
+            Error::request(format!("the path `{}` is no glob", entry.path))
+                .because(cause)
+                .hint("globs are such as apps/*.yaml, apps/**/db.yaml or {dev,prod}/**")
+        })?
         .compile_matcher();
     let namespaces = match entry.namespace {
         None => Vec::new(),

@@ -147,6 +147,7 @@ fn decrypt(bytes: &[u8], name: &str) -> Result<Zeroizing<Vec<u8>>> {
     let reader = decryptor.decrypt(std::iter::once(&identity as &dyn age::Identity)).map_err(|cause| match cause {
         age::DecryptError::DecryptionFailed | age::DecryptError::KeyDecryptionFailed => {
             Error::request(format!("the passphrase does not open {name}"))
+                .hint("try again; upper and lower case differ")
         }
         cause => broken(cause),
     })?;

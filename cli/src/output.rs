@@ -17,7 +17,7 @@ pub(crate) fn data(bytes: &[u8]) -> Result<()> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(|cause| match cause.kind() {
         io::ErrorKind::BrokenPipe => Error::broken_pipe(),
-        _ => Error::request("cannot write to stdout").because(cause),
+        _ => Error::request("cannot write to stdout").because(cause).hint("the output is not complete: do not use it"),
     })
 }
 
@@ -55,6 +55,8 @@ pub(crate) fn prompt(question: &str) {
 
 /// Rows below headings, in columns.
 pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
+    let in_one_line = |cell: &String| visible(&cell.replace('\n', "\\n"));
+    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(in_one_line).collect()).collect();
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
         cells.chain([headings[column].len()]).max().unwrap_or_default()
@@ -96,7 +98,14 @@ fn report(severity: &str, error: &Error) {
 
 /// Talk that nobody can hear (stderr closed) is not worth failing for.
 fn talk(text: std::fmt::Arguments<'_>) {
-    let _ = io::stderr().lock().write_all(without_private_keys(text.to_string()).as_bytes());
+    let _ = io::stderr().lock().write_all(visible(&without_private_keys(text.to_string())).as_bytes());
+}
+
+/// Text in which every control character but a line break is spelt out: names come from files of strangers, and must
+/// not move the cursor, clear the screen or set the title of a terminal.
+pub(crate) fn visible(text: &str) -> String {
+    let spelt = |c: char| if c.is_control() && c != '\n' { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(spelt).collect()
 }
 
 /// A private key that was given for a file name, say, would be quoted by the error about it. Where only its beginning
@@ -129,6 +138,12 @@ mod tests {
         }
         let advice = "a line AGE-SECRET-KEY-PQ-1..., not AGE-SECRET-KEY-1...";
         assert_eq!(without_private_keys(advice.to_owned()), advice);
+    }
+
+    #[test]
+    fn control_characters_are_spelt_out() {
+        assert_eq!(visible("a\x1b[2J\u{9b}\r\tä\nb"), "a\\u{1b}[2J\\u{9b}\\r\\tä\nb");
+        assert_eq!(table(&["A"], &[vec!["\x07\n".to_owned()]]), "A\n\\u{7}\\n\n");
     }
 
     #[test]

@@ -57,7 +57,7 @@ pub(crate) fn target(names: Names<'_>, wish: &Wish, rule: Option<&Rule>) -> Resu
 }
 
 fn names_error(cause: seal_envelope::BindingError) -> Error {
-    Error::request("the Secret cannot be sealed under this name").because(cause)
+    Error::request("the Secret cannot be sealed under this name").because(cause).hint("Kubernetes would refuse it too")
 }
 
 fn namespaces<'a>(own: Option<&'a str>, wish: &'a Wish, rule: Option<&'a Rule>, scope: Scope) -> Result<Vec<&'a str>> {
@@ -144,7 +144,8 @@ pub(crate) fn merged(sealed: &Sealed, names: Names<'_>, wish: &Wish, rule: Optio
             return Err(Error::request(format!(
                 "the file is sealed for {}, and the Secret is {namespace}/{name}",
                 described(sealed_for)
-            )));
+            ))
+            .hint("seal it into a file of its own"));
         }
     }
     Ok(sealed_for.clone())
@@ -174,8 +175,11 @@ pub(crate) fn described(sealed_for: &SealedFor) -> String {
 /// would make.
 pub(crate) fn without_foreign_marks(template: &mut Template) -> Result<Vec<String>> {
     if let Some(kind) = &template.secret_type {
-        output::check_type(kind)
-            .map_err(|cause| Error::request(format!("a Secret of type {kind} is not sealed")).because(cause))?;
+        output::check_type(kind).map_err(|cause| {
+            Error::request(format!("a Secret of type {kind} is not sealed"))
+                .because(cause)
+                .hint("no controller would make it: create it in the cluster itself")
+        })?;
     }
     let checks = template.labels.iter().map(|(key, value)| (key, output::check_label(key, value)));
     let checks = checks.chain(template.annotations.keys().map(|key| (key, output::check_annotation(key))));
@@ -184,7 +188,11 @@ pub(crate) fn without_foreign_marks(template: &mut Template) -> Result<Vec<Strin
         match verdict {
             Ok(()) => {}
             Err(RefusedOutput::Own | RefusedOutput::Tracking) => foreign.push(key.clone()),
-            Err(cause) => return Err(Error::request(format!("a Secret marked `{key}` is not sealed")).because(cause)),
+            Err(cause) => {
+                return Err(Error::request(format!("a Secret marked `{key}` is not sealed"))
+                    .because(cause)
+                    .hint("no controller would make it: take the mark away"));
+            }
         }
     }
     for map in [&mut template.labels, &mut template.annotations] {

@@ -53,12 +53,16 @@ impl Request {
             files => files.iter().map(|file| Input::of(file)).collect(),
         };
         if inputs.iter().filter(|input| matches!(input, Input::Stdin)).count() > 1 {
-            return Err(Error::usage("stdin can be read once"));
+            return Err(Error::usage("stdin can be read once").hint("give `-` once"));
         }
         let destination = match args.write {
             _ if args.in_place => Destination::InPlace,
             Some(path) if path != Path::new("-") => Destination::File { path, prune: args.prune },
-            Some(_) if args.prune => return Err(Error::usage("--prune needs a file to prune, and stdout is none")),
+            Some(_) if args.prune => {
+                return Err(
+                    Error::usage("--prune needs a file to prune, and stdout is none").hint("give the file with -w")
+                );
+            }
             _ => Destination::Stdout { path: args.path },
         };
         if matches!(destination, Destination::InPlace) && inputs.iter().any(|input| matches!(input, Input::Stdin)) {
@@ -110,12 +114,17 @@ pub(crate) fn sealed_for(text: &str, scope: Scope) -> Result<SealedFor> {
             (Some(name), namespaces)
         }
         Scope::Namespace if namespaces.is_empty() => {
-            return Err(Error::usage("--for takes NAMESPACE or NAMESPACE/NAME"));
+            return Err(Error::usage("--for takes NAMESPACE or NAMESPACE/NAME")
+                .hint("with --scope cluster both may be left out"));
         }
         Scope::Namespace => (None, namespaces),
         Scope::Cluster => (None, Vec::new()),
     };
-    SealedFor::new(parts.0, parts.1).map_err(|cause| Error::usage("--for names no place in Kubernetes").because(cause))
+    SealedFor::new(parts.0, parts.1).map_err(|cause| {
+        Error::usage("--for names no place in Kubernetes")
+            .because(cause)
+            .hint("it looks like `shop/db`, or `dev,prod/db`")
+    })
 }
 
 #[cfg(test)]

@@ -72,7 +72,8 @@ fn prompted(key: &DataKey) -> Result<Zeroizing<Vec<u8>>> {
         .map(Zeroizing::new)
         .map_err(|cause| Error::request("cannot ask on the terminal").because(cause))?;
     if typed.is_empty() {
-        return Err(Error::request(format!("no value was typed for `{}`", key.as_str())));
+        return Err(Error::request(format!("no value was typed for `{}`", key.as_str()))
+            .hint(format!("for an empty value pass --from-file {}=/dev/null", key.as_str())));
     }
     Ok(Zeroizing::new(typed.as_bytes().to_vec()))
 }
@@ -129,7 +130,10 @@ fn env_file(path: &Path) -> Result<Values> {
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        let wrong = |what: &str| Error::request(format!("{}, line {number}: {what}", path.display()));
+        let wrong = |what: &str| {
+            Error::request(format!("{}, line {number}: {what}", path.display()))
+                .hint("lines are KEY=VALUE, empty, or comments with `#`; a value of several lines needs --from-file")
+        };
         let (key, value) = line.split_once('=').ok_or_else(|| wrong("not KEY=VALUE"))?;
         let key = DataKey::new(key).map_err(|_| wrong("the key is none that a Secret can have"))?;
         values.push((key, Zeroizing::new(value.as_bytes().to_vec())));
@@ -143,7 +147,7 @@ fn env_file(path: &Path) -> Result<Values> {
 fn refuse_repeated(values: &Values) -> Result<()> {
     for (index, (key, _)) in values.iter().enumerate() {
         if values[..index].iter().any(|(known, _)| known == key) {
-            return Err(Error::usage(format!("`{}` is given twice", key.as_str())));
+            return Err(Error::usage(format!("`{}` is given twice", key.as_str())).hint("give each key once"));
         }
     }
     Ok(())
@@ -152,7 +156,8 @@ fn refuse_repeated(values: &Values) -> Result<()> {
 fn refuse_large(values: &Values) -> Result<()> {
     let total: usize = values.iter().map(|(_, value)| value.len()).sum();
     if total > MAX_VALUE {
-        return Err(Error::request(format!("the values are {total} bytes; a Secret holds {MAX_VALUE} in all")));
+        return Err(Error::request(format!("the values are {total} bytes; a Secret holds {MAX_VALUE} in all"))
+            .hint("part them over several Secrets"));
     }
     Ok(())
 }

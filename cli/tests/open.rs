@@ -304,3 +304,23 @@ fn a_template_is_not_rendered_and_that_is_said() {
     assert!(run.stderr.contains("not rendered"), "{}", run.stderr);
     assert!(!run.stdout().contains("url"));
 }
+
+#[test]
+fn names_of_strangers_do_not_reach_the_terminal_as_commands() {
+    let (folder, _) = sealed_shop();
+    folder.write(
+        "hostile.yaml",
+        "apiVersion: sealwright.dev/v1alpha1\nkind: SealedSecret\nmetadata: {name: \"a\\e[2J\", namespace: \"b\\e]0;t\\a\"}\nspec: {sealedFor: {}, encryptedData: {\"k\\e[1A\": seal1.x}}\n",
+    );
+    for arguments in [
+        &["ls", "hostile.yaml"][..],
+        &["open", "hostile.yaml", "-i", "eu.txt"],
+        &["verify", "hostile.yaml", "-i", "eu.txt"],
+        &["set", "hostile.yaml", "--name", "x", "k"],
+        &["unset", "hostile.yaml", "k"],
+    ] {
+        let run = folder.seal(arguments);
+        let said = format!("{}{}", run.stdout(), run.stderr);
+        assert!(said.contains("\\u{1b}") && !said.contains(|c: char| c.is_control() && c != '\n'), "{said:?}");
+    }
+}

@@ -323,6 +323,10 @@ fn a_secret_is_never_passed_through_for_another_kind() {
         SECRET.replace("kind: Secret", "kind: Secret\nkind: ConfigMap"),
         SECRET.replace("apiVersion: v1\n", ""),
         SECRET.replace("apiVersion: v1", "apiVersion: v2"),
+        SECRET.replace("kind: Secret", "kind: secret"),
+        SECRET.replace("kind: Secret", "kind: Secrets"),
+        SECRET.replace("kind: Secret\n", ""),
+        SECRET.replace("kind: Secret", "kind: SECRET").replace("stringData", "data"),
         format!(
             "apiVersion: v1\nkind: SecretList\nitems:\n- metadata: {{name: a, namespace: b}}\n  stringData: {{a: {MARKER}}}\n"
         ),
@@ -330,6 +334,9 @@ fn a_secret_is_never_passed_through_for_another_kind() {
         let run = folder.seal_with_stdin(&[], disguise.as_bytes());
         leaks_nothing(&run);
         assert_eq!(run.code, 1, "{disguise}");
+    }
+    for other in ["apiVersion: example.dev/v1\nkind: Secret\nstringData: {a: b}\n", "stringData: {a: b}\n"] {
+        assert_eq!(folder.seal_with_stdin(&[], other.as_bytes()).succeeds().stdout(), other);
     }
     let quoted = SECRET.replace("kind: Secret", "\"kind\": 'Secret'");
     leaks_nothing(&folder.seal_with_stdin(&[], quoted.as_bytes()).succeeds());

@@ -35,14 +35,17 @@ impl Opened {
             return Err(Error::request(format!("{} holds no SealedSecret", path.display()))
                 .hint("make one with `seal create`, or seal a Secret into it with `seal FILE -w`"));
         }
+        let name = |object: &Sealed| object.name.clone().unwrap_or_default();
+        let names = sealed.iter().map(name).collect::<Vec<_>>().join(", ");
         if let Some(named) = named {
             sealed.retain(|object| is_named(object, named));
         }
         match (sealed.len(), named) {
             (1, _) => Ok(sealed.remove(0)),
-            (0, _) => Err(Error::request(format!("{} holds no SealedSecret of this name", path.display()))),
+            (0, _) => Err(Error::request(format!("{} holds no SealedSecret of this name", path.display()))
+                .hint(format!("it holds: {names}"))),
             (_, None) => Err(Error::usage(format!("{} holds several SealedSecrets", path.display()))
-                .hint("say which with --name NAME or --name NS/NAME")),
+                .hint(format!("say which with --name NAME or --name NS/NAME: {names}"))),
             (_, Some(_)) => Err(Error::usage(format!("{} holds several SealedSecrets of this name", path.display()))
                 .hint("say which with --name NS/NAME")),
         }

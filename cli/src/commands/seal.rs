@@ -175,7 +175,7 @@ impl<'a> Sealer<'a> {
     fn tell(&self, written: Option<&Path>) -> Result<()> {
         if self.is_dry_run {
             let lines: String = self.report.iter().map(|line| format!("{line}\n")).collect();
-            return output::data(lines.as_bytes());
+            return output::data(output::visible(&lines).as_bytes());
         }
         if let Some(path) = written {
             for line in &self.report {

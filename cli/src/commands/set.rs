@@ -60,7 +60,7 @@ fn set_at(args: &SetArgs, at: &str, sealed_for: &str) -> Result<()> {
     let ring = config.ring_for(args.ring.to.as_deref(), rule)?;
     let values = values::collect(&args.keys, &args.values, &[] as &[&Path])?;
     if values.len() != 1 {
-        return Err(Error::usage("--at takes the value of one KEY"));
+        return Err(Error::usage("--at takes the value of one KEY").hint("run the command once for each path"));
     }
     let data = plan::seal_values(ring.sealing_recipient()?, &sealed_for, &values)?;
     let [(_, token)] = data.as_slice() else { return Err(Error::bug("one value gives one token")) };
@@ -68,8 +68,13 @@ fn set_at(args: &SetArgs, at: &str, sealed_for: &str) -> Result<()> {
         return Err(Error::usage("--at ends in a key, such as `db.auth.password`"));
     };
     let changes = Changes { set: vec![(last, token.clone())], remove: Vec::new() };
-    let text = edit::change(file.stream.text.as_str(), &file.stream.documents, document, parents, &changes)
-        .map_err(|cause| Error::request(format!("{} cannot be changed there", path.display())).because(cause))?;
+    let text = edit::change(file.stream.text.as_str(), &file.stream.documents, document, parents, &changes).map_err(
+        |cause| {
+            Error::request(format!("{} cannot be changed there", path.display()))
+                .because(cause)
+                .hint("nothing was written; `seal value` prints the token, to be put there by hand")
+        },
+    )?;
     file.replace(path, &text)?;
     output::say(&format!(
         "{}: {at} is {} sealed to ring `{}` for {}",

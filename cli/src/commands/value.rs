@@ -19,7 +19,9 @@ pub(crate) fn run(args: &ValueVerbArgs) -> Result<()> {
     let recipient = ring.sealing_recipient()?;
     let values = values::collect(&keys, &args.values, &[] as &[&Path])?;
     if values.len() != 1 {
-        return Err(Error::usage("one token is printed, and several keys were given"));
+        return Err(
+            Error::usage("one token is printed, and several keys were given").hint("run the command once for each key")
+        );
     }
     let tokens = plan::seal_values(recipient, &sealed_for, &values)?;
     for (_, token) in tokens {

@@ -22,7 +22,12 @@ pub(crate) fn run(args: VerifyArgs) -> Result<()> {
         0 => Ok(()),
         failures => {
             let all = documents.len() + broken.len();
-            Err(Error::request(format!("{failures} of {all} SealedSecrets would not open")))
+            let error = Error::request(format!("{failures} of {all} SealedSecrets would not open"));
+            Err(match args.identities.as_slice() {
+                [] => error.hint("the condition `Ready` of the applied object says why"),
+                _ => error.hint("the warnings say why"),
+            }
+            .hint("`seal ls` shows to which key and for whom each value is sealed"))
         }
     }
 }
@@ -46,11 +51,6 @@ fn ask(args: &VerifyArgs, documents: &[SealedDocument]) -> Result<usize> {
         }
         report(document, verdict)?;
     }
-    if failures > 0 {
-        output::hint(
-            "the condition `Ready` of the applied object says why; `seal ls` shows to which key and for whom it is sealed",
-        );
-    }
     Ok(failures)
 }
 
@@ -70,7 +70,7 @@ fn drill(args: &VerifyArgs, documents: &[SealedDocument]) -> Result<usize> {
 
 fn report(document: &SealedDocument, verdict: Verdict) -> Result<()> {
     let word = if verdict == Verdict::Yes { "yes" } else { "no " };
-    output::data(format!("{word}  {}\n", document.place()).as_bytes())
+    output::data(format!("{word}  {}\n", output::visible(&document.place())).as_bytes())
 }
 
 /// What the controller needs to know, and nothing else: where the object will be, and what is sealed.

@@ -179,6 +179,12 @@ fn is_secret(node: &Node) -> Result<bool> {
             .hint("give it as `kind: List`, which is what `kubectl get secrets -o yaml` prints"));
     }
     if !says("kind", "Secret") {
+        let is_meant = |kind: &Node| kind.text().is_some_and(|kind| kind.eq_ignore_ascii_case("secret"));
+        let has_values = !readings(node, "stringData").is_empty() || readings(node, "kind").into_iter().any(is_meant);
+        if has_values && says("apiVersion", "v1") {
+            return Err(at(node, "this looks like a Secret, and its kind is not `Secret`")
+                .hint("write `kind: Secret`; as it is, its values would go through unsealed"));
+        }
         return Ok(false);
     }
     if says("apiVersion", "v1") {
