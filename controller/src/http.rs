@@ -355,6 +355,9 @@ enum Unusable {
 /// memory than the process has. The largest SealedSecrets have a fifth of this.
 const MAX_MARKS: usize = 32 * 1024;
 
+/// Brackets that may be open at once: the time that YAML takes grows with the square of it. No SealedSecret has ten.
+const MAX_DEPTH: usize = 512;
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Kind {
@@ -365,7 +368,7 @@ struct Kind {
 /// Reads one SealedSecret, in JSON or YAML.
 fn parse(body: &[u8]) -> Result<SealedSecret, Unusable> {
     let body = std::str::from_utf8(body).map_err(|_| Unusable::NoSealedSecret)?;
-    if marks(body) > MAX_MARKS {
+    if marks(body) > MAX_MARKS || depth(body) > MAX_DEPTH {
         return Err(Unusable::TooLarge);
     }
     if let Ok(kind) = serde_json::from_str::<Kind>(body) {
@@ -391,6 +394,20 @@ fn marks(body: &str) -> usize {
     let indicators =
         body.as_bytes().windows(2).filter(|pair| b"-?".contains(&pair[0]) && !pair[1].is_ascii_graphic()).count();
     separators + indicators
+}
+
+/// At least as many brackets as are ever open at once; those in texts count too.
+fn depth(body: &str) -> usize {
+    let (mut open, mut most) = (0_usize, 0);
+    for byte in body.bytes() {
+        match byte {
+            b'[' | b'{' => open += 1,
+            b']' | b'}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        most = most.max(open);
+    }
+    most
 }
 
 /// Whether this mark stands right before something: without an anchor and an alias, which do, nothing is repeated.
@@ -588,7 +605,16 @@ mod tests {
         let word = "a".repeat(1024 * 1024);
         let repeated = format!("a: &a {word}\nb: {{c: *a, d: *a, e: *a}}\n");
         assert_eq!(code(&server.verify(repeated.as_bytes()).await), 413);
-        assert_eq!(parse(&[b'['; 1000]).unwrap_err(), Unusable::NoSealedSecret);
+        assert_eq!(parse(&[b'['; MAX_DEPTH]).unwrap_err(), Unusable::NoSealedSecret);
+    }
+
+    #[test]
+    fn brackets_within_brackets_are_refused_before_yaml_goes_over_them_again_and_again() {
+        for opening in ["[", "{a: ", "[{b: "] {
+            let body = format!("kind: SealedSecret\nspec: {}", opening.repeat(MAX_DEPTH + 1));
+            assert_eq!(parse(body.as_bytes()).unwrap_err(), Unusable::TooLarge);
+        }
+        assert_eq!(depth(r#"{"a": [{}, {}], "b": {"c": "]["}}"#), 3);
     }
 
     #[test]
