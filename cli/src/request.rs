@@ -15,7 +15,7 @@ pub(crate) struct Request {
     pub(crate) destination: Destination,
     pub(crate) ring: Option<String>,
     pub(crate) wish: Wish,
-    /// Asked for by a flag or by the name of the file written.
+    /// Asked for by a flag.
     pub(crate) format: Option<Format>,
     pub(crate) is_dry_run: bool,
 }
@@ -68,13 +68,9 @@ impl Request {
         if matches!(destination, Destination::InPlace) && inputs.iter().any(|input| matches!(input, Input::Stdin)) {
             return Err(Error::usage("stdin cannot be changed in place").hint("leave out --in-place or `-`"));
         }
-        let written = match &destination {
-            Destination::File { path, .. } => Some(path.as_path()),
-            _ => None,
-        };
         Ok(Self {
             inputs,
-            format: args.output.or_else(|| written.and_then(format_of)),
+            format: args.output,
             destination,
             ring: args.ring.to,
             wish: Wish { scope: args.scope, namespaces: args.namespace, name: args.name },

@@ -594,6 +594,53 @@ fn documents_beside_secrets_are_merged_too() {
 }
 
 #[test]
+fn what_has_no_name_takes_no_place() {
+    let folder = folder();
+    let list = |items: &str| format!("apiVersion: v1\nkind: List\nitems:\n{items}");
+    let item = format!("- {}", SECRET.trim_end().replace('\n', "\n  "));
+    let map = "- {apiVersion: v1, kind: ConfigMap, metadata: {name: cm}}\n";
+    folder.write("list.yaml", list(&format!("{map}{item}\n")));
+    folder.seal(&["list.yaml", "-w", "sealed.yaml"]).succeeds();
+    let before = folder.read("sealed.yaml");
+    // A List has no name: this one is another, and what is sealed in the file stays.
+    folder.write("other.yaml", list(map));
+    folder.seal(&["other.yaml", "-w", "sealed.yaml"]).succeeds();
+    assert_eq!(folder.read("sealed.yaml"), format!("{before}---\n{}", list(map)));
+    folder.seal(&["other.yaml", "-w", "sealed.yaml"]).succeeds();
+    assert_eq!(folder.read("sealed.yaml"), format!("{before}---\n{}", list(map)));
+    // Of a List with Secrets these are merged where they stand, and it is said that the rest is not.
+    let run = folder.seal(&["list.yaml", "-w", "sealed.yaml"]).succeeds();
+    assert!(run.stderr.contains("only the Secrets are merged"), "{}", run.stderr);
+    assert_eq!(folder.read("sealed.yaml").matches("SealedSecret").count(), 1);
+
+    let jobs = "kind: Job\nmetadata: {generateName: a-}\n---\nkind: Job\nmetadata: {generateName: b-}\n";
+    folder.write("jobs.yaml", format!("{SECRET}---\n{jobs}"));
+    folder.seal_with_stdin(&["-w", "jobs.sealed.yaml"], SECRET.as_bytes()).succeeds();
+    folder.seal(&["jobs.yaml", "-w", "jobs.sealed.yaml"]).succeeds();
+    assert!(folder.read("jobs.sealed.yaml").ends_with(jobs));
+}
+
+#[test]
+fn a_file_is_merged_in_its_own_format_and_line_ends() {
+    let folder = folder();
+    let map = |value: &str| format!("kind: ConfigMap\r\nmetadata: {{name: cm}}\r\ndata: {{a: '{value}'}}\r\n");
+    folder.write("all.yaml", format!("---\r\n{}---\r\n{}", map("1"), SECRET.replace('\n', "\r\n")));
+    folder.seal(&["--in-place", "all.yaml"]).succeeds();
+    let before = folder.read("all.yaml");
+    folder.seal_with_stdin(&["-w", "all.yaml"], map("2").as_bytes()).succeeds();
+    assert_eq!(folder.read("all.yaml"), before.replace("'1'", "'2'"));
+    folder
+        .seal_with_stdin(&["-w", "all.yaml", "-o", "json"], SECRET.as_bytes())
+        .fails(2, "all.yaml is YAML")
+        .hints("-o");
+    folder.seal_with_stdin(&["-w", "one.json"], SECRET.as_bytes()).succeeds();
+    folder.seal_with_stdin(&["-w", "one.json", "-o", "yaml"], SECRET.as_bytes()).fails(2, "one.json is JSON");
+    let one = folder.read("one.json");
+    folder.seal_with_stdin(&["-w", "one.json"], map("1").as_bytes()).fails(1, "a JSON file holds one object");
+    assert_eq!(folder.read("one.json"), one);
+}
+
+#[test]
 fn rules_say_ring_scope_and_namespace() {
     let folder = folder();
     folder.seal(&["ring", "new", "dev", "--member", "recovery=recovery.pub"]).succeeds();

@@ -22,11 +22,11 @@ use crate::{
         edit::{self, Changes, Step},
         read::{self, Found, Secret, Stream},
         write::{self, Manifest},
-        yaml::{Document, Kind},
+        yaml::{Document, Kind, Node},
     },
     output,
     plan::{self, Names, Target},
-    request::{Destination, Input, Request, Wish},
+    request::{Destination, Input, Request, Wish, format_of},
 };
 
 pub(crate) fn run(args: SealArgs) -> Result<()> {
@@ -215,10 +215,11 @@ fn to_file(request: &Request, sources: &[Source], path: &Path, prune: bool) -> R
     };
     let after = match existing.filter(|stream| !stream.is_empty()) {
         Some(stream) => {
+            refuse_another_format(request.format, &stream, path)?;
             let text = merged_text(&stream, sources, path, prune, &mut sealer)?;
             stream.text.encode_like(&text)
         }
-        None => new_text(sources, request.format, &mut sealer)?.as_bytes().to_vec(),
+        None => new_text(sources, request.format.or_else(|| format_of(path)), &mut sealer)?.into_bytes(),
     };
     if !request.is_dry_run {
         files::replace(path, before.as_deref().map(Vec::as_slice), &after)?;
@@ -227,6 +228,16 @@ fn to_file(request: &Request, sources: &[Source], path: &Path, prune: bool) -> R
         output::warn("there is no Secret in the input");
     }
     sealer.tell(Some(path))
+}
+
+fn refuse_another_format(format: Option<Format>, existing: &Stream, path: &Path) -> Result<()> {
+    let (is, other) =
+        if existing.documents.iter().any(is_json) { ("JSON", Format::Yaml) } else { ("YAML", Format::Json) };
+    if format != Some(other) {
+        return Ok(());
+    }
+    Err(Error::usage(format!("{} is {is}, and -o asks for another format", path.display()))
+        .hint("leave -o out to merge into it, or write another file"))
 }
 
 fn in_place(request: &Request, sources: &[Source]) -> Result<()> {
@@ -367,7 +378,7 @@ fn replacement(
     found: &Found<'_>,
     sealed: &SealedNow,
 ) -> (std::ops::Range<usize>, String) {
-    let line_break = if text.contains("\r\n") { "\r\n" } else { "\n" };
+    let line_break = line_break_of(text);
     let with_breaks = |yaml: String| if line_break == "\n" { yaml } else { yaml.replace('\n', line_break) };
     match found {
         Found::Document if is_json(document) => {
@@ -509,6 +520,13 @@ fn merged_text(
             if secrets.is_empty() && document.root.is_some() {
                 text = with_foreign(&text, source, document).map_err(|error| error.within(path.display()))?;
             }
+            if secrets.iter().any(|(found, _)| matches!(found, Found::Item { .. })) {
+                output::warn(&format!(
+                    "{}: of a List, only the Secrets are merged; its other objects are in {} as they were, or not at all",
+                    source.shown(),
+                    path.display()
+                ));
+            }
             for (_, secret) in secrets {
                 let place = format!("{}, line {}", source.shown(), secret.line);
                 text = with_secret(&text, secret, &place, prune, sealer)
@@ -553,19 +571,22 @@ pub(crate) fn changed(stream: &Stream, object: &read::Sealed, changes: &Changes<
 
 /// One more document at the end.
 fn appended(text: &str, new: &SealedNow) -> Result<String> {
-    if text.trim_start().starts_with('{') {
-        return Err(Error::request("a JSON file holds one object, and this Secret is not the one in it")
-            .hint("write it to another file, or use YAML"));
-    }
     let yaml = new.manifest().yaml();
-    let yaml = if text.contains("\r\n") { yaml.replace('\n', "\r\n") } else { yaml };
-    Ok(with_document(text, &yaml))
+    with_document(text, &if text.contains("\r\n") { yaml.replace('\n', "\r\n") } else { yaml })
 }
 
-fn with_document(text: &str, document: &str) -> String {
-    let line_break = if text.contains("\r\n") { "\r\n" } else { "\n" };
+fn with_document(text: &str, document: &str) -> Result<String> {
+    if text.trim_start().starts_with('{') {
+        return Err(Error::request("a JSON file holds one object, and this one is not it")
+            .hint("write it to another file, or use YAML"));
+    }
+    let line_break = line_break_of(text);
     let gap = if text.is_empty() || text.ends_with('\n') { "" } else { line_break };
-    format!("{text}{gap}---{line_break}{document}")
+    Ok(format!("{text}{gap}---{line_break}{document}"))
+}
+
+fn line_break_of(text: &str) -> &'static str {
+    if text.contains("\r\n") { "\r\n" } else { "\n" }
 }
 
 /// A document that is no Secret: it stays where the file has it already, else it takes its old version's place or
@@ -573,25 +594,25 @@ fn with_document(text: &str, document: &str) -> String {
 fn with_foreign(text: &str, source: &Source, document: &Document) -> Result<String> {
     let Some(root) = &document.root else { return Ok(text.to_owned()) };
     let stream = Stream::parse(text.as_bytes())?;
-    let identity = |node: &crate::manifest::yaml::Node| {
-        let metadata = node.get("metadata");
-        ["apiVersion", "kind"]
-            .map(|field| node.get(field).and_then(|node| node.string().map(str::to_owned)))
-            .into_iter()
-            .chain(["namespace", "name"].map(|field| {
-                metadata.and_then(|metadata| metadata.get(field)).and_then(|node| node.string().map(str::to_owned))
-            }))
-            .collect::<Vec<_>>()
+    let old = |is_it: &dyn Fn(&Node) -> bool| {
+        stream.documents.iter().find(|document| document.root.as_ref().is_some_and(|root| is_it(root)))
     };
-    let written = source.stream.text.as_str()[document.range.clone()].trim_start_matches(['\r', '\n']);
-    for old in &stream.documents {
-        let Some(old_root) = old.root.as_ref().filter(|old| identity(old) == identity(root)) else { continue };
-        if old_root.means_the_same_as(root) {
-            return Ok(text.to_owned());
-        }
-        let lead = if old.is_explicit { "\n" } else { "" };
-        let end = if written.ends_with('\n') { "" } else { "\n" };
-        return Ok(format!("{}{lead}{written}{end}{}", &text[..old.range.start], &text[old.range.end..]));
+    if old(&|old| old.means_the_same_as(root)).is_some() {
+        return Ok(text.to_owned());
     }
-    Ok(with_document(text, written))
+    let written = source.stream.text.as_str()[document.range.clone()].trim_start_matches(['\r', '\n']);
+    let id = identity(root);
+    let Some(old) = old(&|old| id.is_some() && identity(old) == id) else { return with_document(text, written) };
+    let line_break = line_break_of(text);
+    let lead = if old.is_explicit { line_break } else { "" };
+    let end = if written.ends_with('\n') { "" } else { line_break };
+    Ok(format!("{}{lead}{written}{end}{}", &text[..old.range.start], &text[old.range.end..]))
+}
+
+/// Which object a manifest is, or nothing for one without a name, as a List is: two of those are not the same.
+fn identity(object: &Node) -> Option<[Option<&str>; 4]> {
+    let metadata = object.get("metadata")?;
+    let name = metadata.get("name")?.string()?;
+    let [version, kind] = ["apiVersion", "kind"].map(|field| object.get(field).and_then(|node| node.string()));
+    Some([version, kind, metadata.get("namespace").and_then(|node| node.string()), Some(name)])
 }

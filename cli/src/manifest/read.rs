@@ -481,13 +481,15 @@ fn at(node: &Node, message: impl std::fmt::Display) -> Error {
 /// The lines of an item of a block List: what replaces it must not leave a comment of the Secret behind.
 pub(crate) fn item_lines(text: &str, node: &Node) -> Range<usize> {
     let mut end = line_end(text, node.range.end);
-    while end < text.len() {
-        let next = line_end(text, end + 1);
-        let line = text[end..next].trim();
-        if !(line.is_empty() || line.starts_with('#')) {
-            break;
+    let mut at = end;
+    while at < text.len() {
+        let next = line_end(text, at + 1);
+        match text[at..next].trim() {
+            "" => {}
+            line if line.starts_with('#') => end = next,
+            _ => break,
         }
-        end = next;
+        at = next;
     }
     node.range.start..end
 }
