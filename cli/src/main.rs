@@ -19,6 +19,7 @@ mod plan;
 mod request;
 mod rings;
 mod sealed;
+mod sealing;
 mod terminal;
 mod values;
 

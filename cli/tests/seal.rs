@@ -462,6 +462,24 @@ fn one_broken_document_or_an_empty_input_writes_nothing() {
 }
 
 #[test]
+fn files_are_joined_into_one_stream() {
+    let folder = folder();
+    folder.write("a.yaml", SECRET.trim_end());
+    folder.write("b.yaml", "%YAML 1.2\n---\nkind: A\n");
+    folder.write("c.yaml", "---\nkind: B\n");
+    folder.write("d.json", "{\"kind\": \"C\"}\n");
+    let run = folder.seal(&["a.yaml", "b.yaml", "c.yaml", "d.json"]).succeeds();
+    let documents = "...\n%YAML 1.2\n---\nkind: A\n---\nkind: B\n---\n{\"kind\": \"C\"}\n";
+    assert!(
+        run.stdout().starts_with("apiVersion: sealwright") && run.stdout().ends_with(documents),
+        "{}",
+        run.stdout()
+    );
+    let again = folder.seal_with_stdin(&[], &run.stdout).succeeds();
+    assert_eq!(again.stdout(), run.stdout());
+}
+
+#[test]
 fn the_format_is_that_of_the_file_written() {
     let folder = folder();
     let as_json = folder.seal_with_stdin(&["-o", "json"], SECRET.as_bytes()).succeeds();

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{change::Opened, seal::changed};
+use super::change::Opened;
 use crate::{
     args::{change::SetArgs, seal::Scope},
     config::Config,
@@ -10,6 +10,7 @@ use crate::{
     manifest::edit::{self, Changes, Step},
     output, plan,
     request::{self, Wish},
+    sealing::changed,
     values::{self, Values},
 };
 

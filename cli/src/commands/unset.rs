@@ -1,11 +1,12 @@
 //! `seal unset`: values out of a sealed file.
 
-use super::{change::Opened, seal::changed};
+use super::change::Opened;
 use crate::{
     args::change::UnsetArgs,
     error::{Error, Result, did_you_mean},
     manifest::edit::Changes,
     output,
+    sealing::changed,
 };
 
 pub(crate) fn run(args: &UnsetArgs) -> Result<()> {

@@ -10,6 +10,7 @@ use saphyr_parser::ScalarStyle;
 use thiserror::Error;
 
 use super::{
+    text::{line_end, line_start},
     write,
     yaml::{self, Document, Entry, Kind, Node},
 };
@@ -386,12 +387,11 @@ impl Edit<'_> {
     }
 
     fn line_start(&self, at: usize) -> usize {
-        self.text[..at].rfind('\n').map_or(0, |at| at + 1)
+        line_start(self.text, at)
     }
 
     fn line_end(&self, at: usize) -> usize {
-        let end = self.text[at..].find('\n').map_or(self.text.len(), |length| at + length);
-        if end > at && self.text[..end].ends_with('\r') { end - 1 } else { end }
+        line_end(self.text, at)
     }
 
     /// The line break of the line in which `at` stands; that of the text, if it is the last.

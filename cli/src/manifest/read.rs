@@ -14,7 +14,7 @@ use seal_envelope::{DataKey, MAX_VALUE, SealedFor};
 use zeroize::Zeroizing;
 
 use super::{
-    text::Text,
+    text::{Text, line_end},
     yaml::{self, Document, Entry, Node},
 };
 use crate::error::{Error, Result, did_you_mean};
@@ -124,9 +124,8 @@ impl Stream {
                 Found::Item { node, .. } => node.range.start,
             });
         }
-        let is_json = matches!(root.kind, yaml::Kind::Mapping { is_flow: true, .. });
         let text = &self.text.as_str()[document.range.clone()];
-        if !found.is_empty() && !is_json && text.contains(OLD_LINE_BREAKS) {
+        if !found.is_empty() && !yaml::is_json(document) && text.contains(OLD_LINE_BREAKS) {
             return Err(at(root, "this document holds a line break of old YAML (U+0085, U+2028 or U+2029)").hint(
                 "Kubernetes would read it as a line break; write it as an escape in double quotes: \"\\u2028\"",
             ));
@@ -492,13 +491,4 @@ pub(crate) fn item_lines(text: &str, node: &Node) -> Range<usize> {
         at = next;
     }
     node.range.start..end
-}
-
-/// The offset of the line break (or the end of the text) at or behind `from`.
-fn line_end(text: &str, from: usize) -> usize {
-    let from = from.min(text.len());
-    text[from..].find('\n').map_or(text.len(), |length| {
-        let at = from + length;
-        if at > from && text.as_bytes()[at - 1] == b'\r' { at - 1 } else { at }
-    })
 }

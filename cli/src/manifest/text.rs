@@ -96,6 +96,22 @@ impl Text {
     }
 }
 
+/// The line break that a text uses.
+pub(crate) fn line_break_of(text: &str) -> &'static str {
+    if text.contains("\r\n") { "\r\n" } else { "\n" }
+}
+
+/// The offset at which the line begins in which `at` stands.
+pub(crate) fn line_start(text: &str, at: usize) -> usize {
+    text[..at].rfind('\n').map_or(0, |at| at + 1)
+}
+
+/// The offset of the line break, or of the end of the text, at or behind `from`.
+pub(crate) fn line_end(text: &str, from: usize) -> usize {
+    let end = text[from..].find('\n').map_or(text.len(), |length| from + length);
+    if end > from && text[..end].ends_with('\r') { end - 1 } else { end }
+}
+
 /// Every manifest begins with an ASCII character, so a zero byte in the first two gives UTF-16 away.
 fn detect(bytes: &[u8]) -> (Encoding, &[u8]) {
     if let Some(body) = bytes.strip_prefix(UTF8_BOM) {

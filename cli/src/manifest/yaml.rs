@@ -76,6 +76,11 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Document>, YamlError> {
     Builder { text, offsets: Offsets::of(text), parser: Parser::new_from_str(text), anchors: HashMap::new() }.stream()
 }
 
+/// Whether a document is written as JSON is: one flow mapping.
+pub(crate) fn is_json(document: &Document) -> bool {
+    document.root.as_ref().is_some_and(|root| matches!(root.kind, Kind::Mapping { is_flow: true, .. }))
+}
+
 impl Node {
     /// The node itself, or what it is an alias of.
     pub(crate) fn resolved(&self) -> &Self {
