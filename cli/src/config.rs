@@ -76,8 +76,7 @@ impl Config {
     /// Looks for `.seal/` in the directory of `written` (or the current one) and upward, up to the top of the Git
     /// repository; a file outside any such directory falls back to the current one.
     pub(crate) fn find(written: Option<&Path>) -> Result<Self> {
-        let current = std::env::current_dir()
-            .map_err(|cause| Error::request("cannot tell the current directory").because(cause))?;
+        let current = current_directory()?;
         let beside = written.and_then(|path| absolute(path).parent().map(Path::to_owned));
         let root = beside.as_deref().and_then(root_above).or_else(|| root_above(&current));
         let rules = match &root {
@@ -89,6 +88,11 @@ impl Config {
 
     pub(crate) fn root(&self) -> Option<&Path> {
         self.root.as_deref()
+    }
+
+    /// The directory that holds `.seal/`, or is to hold it.
+    pub(crate) fn home(&self) -> Result<PathBuf> {
+        self.root.clone().map_or_else(current_directory, Ok)
     }
 
     pub(crate) fn rules(&self) -> &[Rule] {
@@ -200,6 +204,12 @@ impl Config {
             None => ".seal/keyrings (no .seal/ directory was found)".to_owned(),
         }
     }
+}
+
+fn current_directory() -> Result<PathBuf> {
+    std::env::current_dir().map_err(|cause| {
+        Error::request("cannot tell the current directory").because(cause).hint("was it removed? change to another one")
+    })
 }
 
 const HOW_TO_GET_A_RING: &str = "fetch the cluster's ring with `seal init --from-cluster`, or make one with `seal ring new NAME --member NAME=FILE`";

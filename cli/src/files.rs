@@ -88,6 +88,13 @@ fn create_with_mode(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     Ok(())
 }
 
+/// Makes the folder that a file is to stand in.
+pub(crate) fn make_folder_of(path: &Path) -> Result<()> {
+    let folder = directory_of(path);
+    fs::create_dir_all(&folder)
+        .map_err(|cause| Error::request(format!("cannot make {}", folder.display())).because(cause))
+}
+
 pub(crate) fn already_exists(path: &Path) -> Error {
     Error::request(format!("{} exists already", path.display()))
 }

@@ -2,16 +2,16 @@
 //!
 //! [`SealedDocument`] + identities + ring files -> values, and doubts: what a cluster would refuse.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, path::PathBuf};
 
 use seal_crds::SealedSecret;
 use seal_envelope::{DataKey, Identity, KeyId, Place, Recipient, RingKey, SealedFor, Token};
 use zeroize::Zeroizing;
 
 use crate::{
-    config::RingFile,
+    config::{Config, RingFile},
     error::{Error, Result, did_you_mean},
-    rings,
+    keyfile, rings,
     sealed::SealedDocument,
 };
 
@@ -30,8 +30,19 @@ pub(crate) struct OpenedValues {
 }
 
 impl Opener {
-    pub(crate) fn new(identities: Vec<Identity>, rings: Vec<RingFile>) -> Self {
-        Self { identities, rings, opened: HashMap::new(), doubts: Vec::new() }
+    /// Reads identities, and the rings `given` or those pinned at or above the first of the sealed `files`.
+    pub(crate) fn beside(identities: &[PathBuf], given: &[String], files: &[PathBuf]) -> Result<Self> {
+        let from_stdin = files.iter().chain(identities).filter(|file| file.as_os_str() == "-").count();
+        if from_stdin > 1 {
+            return Err(
+                Error::usage("stdin can be read once only").hint("give the identity or the sealed file as a file")
+            );
+        }
+        let file = files.iter().find(|file| file.as_os_str() != "-");
+        let beside = file.map(|file| if file.is_dir() { file.join("any") } else { file.clone() });
+        let rings = rings::given_or_pinned(given, &Config::find(beside.as_deref())?)?;
+        let identities = keyfile::identities(identities)?;
+        Ok(Self { identities, rings, opened: HashMap::new(), doubts: Vec::new() })
     }
 
     /// What a cluster would have refused of all that was opened, each once.

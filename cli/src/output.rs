@@ -10,6 +10,8 @@ use std::{
     path::Path,
 };
 
+use serde::Serialize;
+
 use crate::error::{Error, Kind, Result};
 
 /// Writes data to stdout, verbatim.
@@ -19,6 +21,13 @@ pub(crate) fn data(bytes: &[u8]) -> Result<()> {
         io::ErrorKind::BrokenPipe => Error::broken_pipe(),
         _ => Error::request("cannot write to stdout").because(cause).hint("the output is not complete: do not use it"),
     })
+}
+
+/// Writes a value to stdout, as JSON.
+pub(crate) fn json(value: &impl Serialize) -> Result<()> {
+    let mut text = serde_json::to_vec_pretty(value).map_err(|cause| Error::bug("no JSON").because(cause))?;
+    text.push(b'\n');
+    data(&text)
 }
 
 /// Whether a person reads stdout.

@@ -8,8 +8,8 @@
 
 mod change;
 
-use seal_crds::key_ring::RingKey as ListedKey;
-use seal_envelope::{Identity, KeyId, Recipient, RingKey};
+use seal_crds::{KeyRing, key_ring::RingKey as ListedKey};
+use seal_envelope::{Identity, KeyId, Member, Recipient, RingKey};
 
 pub(crate) use self::change::{OpenedRing, new_ring, rewritten};
 use crate::{
@@ -43,6 +43,22 @@ pub(crate) fn holding(rings: &[RingFile], id: KeyId) -> impl Iterator<Item = (&R
         let position = ring.ring.keys().iter().position(|key| key.key_id() == id)?;
         Some((ring, ring.manifest.spec.keys.get(position)?))
     })
+}
+
+/// The text of a new ring file.
+pub(crate) fn yaml(manifest: &KeyRing) -> Result<String> {
+    serde_yaml::to_string(manifest).map_err(|cause| Error::bug("a ring is no YAML").because(cause))
+}
+
+/// Points out a ring that dies with the key of its only member.
+pub(crate) fn warn_if_unrecoverable(members: &[Member]) {
+    if let [only] = members {
+        output::warn(&format!(
+            "`{}` is the only member: if its key is lost, nothing sealed to this ring opens again",
+            only.name
+        ));
+        output::hint("add an identity that is kept offline: `seal keygen -w recovery.txt`, `seal ring add`");
+    }
 }
 
 impl RingFile {

@@ -8,7 +8,6 @@ use seal_crds::{
 };
 use seal_envelope::Ring;
 
-use super::ring::{make_folder_of, root, warn_if_unrecoverable, yaml};
 use crate::{
     args::cluster::InitArgs,
     cluster::Cluster,
@@ -40,7 +39,7 @@ pub(crate) fn run(args: InitArgs) -> Result<()> {
             .hint("a new one: `seal ring new NAME --member NAME=FILE`"));
     }
     let config = Config::find(None)?;
-    let root = root(&config)?;
+    let root = config.home()?;
     let fetched = if args.from_cluster {
         let cluster = Cluster::connect(args.cluster.context.as_deref(), args.cluster.kubeconfig.as_deref())?;
         let rings = cluster.key_rings(&args.namespace)?;
@@ -53,7 +52,7 @@ pub(crate) fn run(args: InitArgs) -> Result<()> {
     }
     let rules = root.join(".seal/config.yaml");
     if files::read_if_exists(&rules)?.is_none() {
-        make_folder_of(&rules)?;
+        files::make_folder_of(&rules)?;
         files::create(&rules, CONFIG.as_bytes())?;
     }
     output::say("next: commit .seal/");
@@ -99,8 +98,8 @@ fn pin(root: &Path, manifest: &KeyRing, yes: bool) -> Result<()> {
         .map_err(|cause| Error::request("the ring contradicts itself, and is not pinned").because(cause))?;
     let path = root.join(".seal/keyrings").join(format!("{}.yaml", ring.name()));
     let Some(before) = files::read_if_exists(&path)? else {
-        make_folder_of(&path)?;
-        files::create(&path, yaml(manifest)?.as_bytes())?;
+        files::make_folder_of(&path)?;
+        files::create(&path, rings::yaml(manifest)?.as_bytes())?;
         output::say(&format!("pinned the ring `{}` in {}", ring.name(), output::near(&path)));
         show(&ring);
         return Ok(());
@@ -129,7 +128,7 @@ fn pin(root: &Path, manifest: &KeyRing, yes: bool) -> Result<()> {
     }
     let text = match is_continuation {
         true => rings::rewritten(&before, manifest)?,
-        false => yaml(manifest)?.into_bytes(),
+        false => rings::yaml(manifest)?.into_bytes(),
     };
     files::replace(&path, Some(&before), &text)?;
     output::say(&format!("pinned the ring `{}` anew", ring.name()));
@@ -144,7 +143,7 @@ fn show(ring: &Ring) {
         output::say(&format!("  + key {}", key.key_id()));
     }
     output::say("compare these ids with what the cluster's administrator sees: `seal ring status`");
-    warn_if_unrecoverable(ring.members());
+    rings::warn_if_unrecoverable(ring.members());
 }
 
 /// Shows old and new ids; tells whether the keys are the pinned ones, with perhaps more behind them.

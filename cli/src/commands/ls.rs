@@ -9,7 +9,6 @@ use seal_crds::sealed_secret::{SealedForSpec, VaultSource};
 use seal_envelope::{DataKey, Token};
 use serde::Serialize;
 
-use super::ring::json;
 use crate::{
     args::{open::LsArgs, ring::Listing},
     config::{Config, RingFile},
@@ -33,7 +32,7 @@ pub(crate) fn run(args: LsArgs) -> Result<()> {
         listed.push(list(document, rings));
     }
     match args.output {
-        Listing::Json => output::data(&json(&listed)?),
+        Listing::Json => output::json(&listed),
         Listing::Text if listed.is_empty() => {
             output::say("no SealedSecret found");
             Ok(())

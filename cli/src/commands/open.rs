@@ -1,6 +1,6 @@
 //! `seal open`: sealed file + member's identity -> Secret manifests, or one raw value, on stdout.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::collections::BTreeMap;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use seal_crds::sealed_secret::TemplateMetadata;
@@ -9,16 +9,14 @@ use zeroize::Zeroizing;
 
 use crate::{
     args::{open::OpenArgs, seal::Format},
-    config::Config,
     error::{Error, Result},
-    keyfile,
     opener::{OpenedValues, Opener},
-    output, rings,
+    output,
     sealed::{self, SealedDocument},
 };
 
 pub(crate) fn run(args: OpenArgs) -> Result<()> {
-    let mut opener = opener(&args.keys.identities, &args.keys.rings, &args.files)?;
+    let mut opener = Opener::beside(&args.keys.identities, &args.keys.rings, &args.files)?;
     let mut documents = Vec::new();
     for file in &args.files {
         documents.extend(sealed::read(file)?);
@@ -35,19 +33,6 @@ pub(crate) fn run(args: OpenArgs) -> Result<()> {
         Some(key) => print_value(key, &opened),
         None => print_secrets(&opened, args.output),
     }
-}
-
-/// Identities and the rings that they may open, looked for from the first file upward.
-pub(super) fn opener(identities: &[PathBuf], given: &[String], files: &[PathBuf]) -> Result<Opener> {
-    let from_stdin = files.iter().chain(identities).filter(|file| file.as_os_str() == "-").count();
-    if from_stdin > 1 {
-        return Err(Error::usage("stdin can be read once only").hint("give the identity or the sealed file as a file"));
-    }
-    let file = files.iter().find(|file| file.as_os_str() != "-");
-    let beside = file.map(|file| if file.is_dir() { file.join("any") } else { file.clone() });
-    let config = Config::find(beside.as_deref())?;
-    let rings = rings::given_or_pinned(given, &config)?;
-    Ok(Opener::new(keyfile::identities(identities)?, rings))
 }
 
 fn selected(documents: Vec<SealedDocument>, name: Option<&str>, key: Option<&str>) -> Result<Vec<SealedDocument>> {

@@ -1,10 +1,6 @@
 //! `seal ring ...`: ring file + identity -> changed ring file, and what to do next.
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeSet, path::Path};
 
 use jiff::Timestamp;
 use seal_crds::KeyRing;
@@ -37,7 +33,7 @@ fn new(args: NewArgs) -> Result<()> {
     let to_stdout = args.write.as_deref() == Some(Path::new("-"));
     let path = match args.write {
         Some(path) => path,
-        None => root(&config)?.join(".seal/keyrings").join(format!("{}.yaml", args.name)),
+        None => config.home()?.join(".seal/keyrings").join(format!("{}.yaml", args.name)),
     };
     if !to_stdout && path.exists() {
         return Err(files::already_exists(&path)
@@ -45,11 +41,11 @@ fn new(args: NewArgs) -> Result<()> {
     }
     let members = read_members(&args.members, &config)?;
     let manifest = rings::new_ring(&args.name, &args.namespace, &members, now())?;
-    let text = yaml(&manifest)?;
+    let text = rings::yaml(&manifest)?;
     if to_stdout {
         output::data(text.as_bytes())?;
     } else {
-        make_folder_of(&path)?;
+        files::make_folder_of(&path)?;
         files::create(&path, text.as_bytes())?;
     }
     output::say(&format!("made the ring `{}`", args.name));
@@ -60,7 +56,7 @@ fn new(args: NewArgs) -> Result<()> {
     if !to_stdout {
         say_what_next(&path);
     }
-    warn_if_unrecoverable(&members);
+    rings::warn_if_unrecoverable(&members);
     Ok(())
 }
 
@@ -118,7 +114,7 @@ fn disable(args: DisableArgs) -> Result<()> {
     let opened = open(&file, &args.identity)?;
     let manifest = opened.with_disabled(&ids)?;
     output::say(&format!("keys of the ring `{}` to disable, for ever:", file.name()));
-    let needed = sealed::values_by_key(&[root(&config)?]);
+    let needed = sealed::values_by_key(&[config.home()?]);
     for id in &ids {
         let values = needed.get(id).map_or(0, |files| files.values().sum());
         output::say(&format!(
@@ -168,7 +164,7 @@ fn status(args: StatusArgs) -> Result<()> {
         return Err(Error::request("there is no key ring in .seal/keyrings")
             .hint("fetch the cluster's ring with `seal init --from-cluster`, or make one with `seal ring new`"));
     }
-    let paths = if args.paths.is_empty() { vec![root(&config)?] } else { args.paths };
+    let paths = if args.paths.is_empty() { vec![config.home()?] } else { args.paths };
     let needed = sealed::values_by_key(&paths);
     let identities = keyfile::identities(&args.identities)?;
     let mut unproven = None;
@@ -182,9 +178,9 @@ fn status(args: StatusArgs) -> Result<()> {
     }
     match args.output {
         Listing::Text => output::data(status_text(&statuses).as_bytes())?,
-        Listing::Json => output::data(&json(&statuses)?)?,
+        Listing::Json => output::json(&statuses)?,
     }
-    rings.iter().for_each(|ring| warn_if_unrecoverable(ring.ring.members()));
+    rings.iter().for_each(|ring| rings::warn_if_unrecoverable(ring.ring.members()));
     unproven.map_or(Ok(()), Err)
 }
 
@@ -296,16 +292,6 @@ fn write(file: &RingFile, manifest: &KeyRing) -> Result<()> {
 }
 
 /// A ring with one member dies with that member's key.
-pub(super) fn warn_if_unrecoverable(members: &[Member]) {
-    if let [only] = members {
-        output::warn(&format!(
-            "`{}` is the only member: if its key is lost, nothing sealed to this ring opens again",
-            only.name
-        ));
-        output::hint("add an identity that is kept offline: `seal keygen -w recovery.txt`, `seal ring add`");
-    }
-}
-
 fn show_members(sign: char, members: &[Member]) {
     for member in members {
         output::say(&format!("  {sign} member {} {}", member.name, member.recipient.key_id()));
@@ -324,7 +310,7 @@ fn say_what_next(path: &Path) {
 
 /// What a removed member still knows: every value that is sealed to the keys that the ring had.
 fn say_what_must_change(config: &Config, before: &RingFile) -> Result<()> {
-    let root = root(config)?;
+    let root = config.home()?;
     let known: BTreeSet<_> = before.ring.keys().iter().map(|key| key.key_id().to_string()).collect();
     let opens = |token: &str| token.split('.').nth(1).is_some_and(|id| known.contains(id));
     let mut lines = BTreeSet::new();
@@ -354,30 +340,6 @@ fn say_what_must_change(config: &Config, before: &RingFile) -> Result<()> {
         ));
     }
     Ok(())
-}
-
-/// The folder that holds `.seal/`, or is to hold it.
-pub(super) fn root(config: &Config) -> Result<PathBuf> {
-    match config.root() {
-        Some(root) => Ok(root.to_owned()),
-        None => std::env::current_dir().map_err(|cause| Error::request("there is no current folder").because(cause)),
-    }
-}
-
-pub(super) fn make_folder_of(path: &Path) -> Result<()> {
-    let Some(folder) = path.parent() else { return Ok(()) };
-    fs::create_dir_all(folder)
-        .map_err(|cause| Error::request(format!("cannot make {}", folder.display())).because(cause))
-}
-
-pub(super) fn yaml(manifest: &KeyRing) -> Result<String> {
-    serde_yaml::to_string(manifest).map_err(|cause| Error::bug("a ring is no YAML").because(cause))
-}
-
-pub(super) fn json(value: &impl Serialize) -> Result<Vec<u8>> {
-    let mut text = serde_json::to_vec_pretty(value).map_err(|cause| Error::bug("no JSON").because(cause))?;
-    text.push(b'\n');
-    Ok(text)
 }
 
 fn counted(number: usize, one: &str, many: &str) -> String {

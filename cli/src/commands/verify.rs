@@ -2,12 +2,12 @@
 
 use seal_crds::SealedSecret;
 
-use super::open::opener;
 use crate::{
     args::open::VerifyArgs,
     cluster::{Cluster, Verdict},
     error::{Error, Result},
-    opener, output,
+    opener::{self, Opener},
+    output,
     sealed::{self, SealedDocument},
 };
 
@@ -56,7 +56,7 @@ fn ask(args: &VerifyArgs, documents: &[SealedDocument]) -> Result<usize> {
 
 /// Opens everything here, as a cluster would: what a cluster refuses is no.
 fn drill(args: &VerifyArgs, documents: &[SealedDocument]) -> Result<usize> {
-    let mut opener = opener(&args.identities, &args.rings, &args.paths)?;
+    let mut opener = Opener::beside(&args.identities, &args.rings, &args.paths)?;
     let mut failures = 0;
     for document in documents {
         let outcome = opener.open(document, args.namespace.as_deref(), None);
