@@ -10,7 +10,8 @@
 //! ```
 
 use std::{
-    collections::HashMap,
+    cmp::Reverse,
+    collections::{BTreeMap, HashMap},
     future::Future,
     net::IpAddr,
     pin::pin,
@@ -41,7 +42,7 @@ use seal_envelope::Recipient;
 use serde::Deserialize;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
+    sync::{Semaphore, oneshot, watch},
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -71,9 +72,9 @@ pub struct Served {
 /// What strangers may cost us. [`Limits::default`] is meant for everybody.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Connections at one time.
+    /// Connections at one time; one too many, and one of whoever holds most is cut.
     pub connections: usize,
-    /// Connections of one address at one time, so that one pod cannot keep the kubelet's probes out.
+    /// Connections of one address at one time.
     pub connections_of_one: usize,
     /// The longest time for a request's head, and between two requests of a connection.
     pub head: Duration,
@@ -124,11 +125,13 @@ pub async fn serve(listener: TcpListener, served: Served, limits: Limits, stop: 
         tokio::select! {
             () = &mut stop => break,
             accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => if let Some(place) = connections.admit(peer.ip()) {
+                Ok((stream, peer)) => if let Some(mut place) = connections.admit(peer.ip()) {
                     let connection = connection(stream, router.clone(), limits, stopping.clone());
                     open.spawn(async move {
-                        connection.await;
-                        drop(place);
+                        tokio::select! {
+                            () = connection => {}
+                            () = place.is_cut() => {}
+                        }
                     });
                 },
                 Err(error) => {
@@ -167,17 +170,27 @@ async fn connection(stream: TcpStream, router: Router, limits: Limits, mut stopp
     timeout(limits.grace, connection).await.ok();
 }
 
-/// How many connections there are, and whose. Whoever is one too many is hung up on, so that nobody waits in a queue
-/// that others fill.
+/// Who is connected. Of one address there are only so many, and whoever is one too many is hung up on, so that nobody
+/// waits in a queue that others fill. Where all places are taken, the oldest connection of the address that holds most
+/// gives way: however many addresses join, a newcomer such as the kubelet's probe gets in.
 #[derive(Clone)]
 struct Connections {
     limits: Limits,
-    open: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    open: Arc<Mutex<Open>>,
+}
+
+#[derive(Default)]
+struct Open {
+    /// By arrival; whoever drops the sender cuts the connection.
+    places: HashMap<IpAddr, BTreeMap<u64, oneshot::Sender<()>>>,
+    arrivals: u64,
 }
 
 /// The place of one connection; dropped with it.
 struct Place {
     peer: IpAddr,
+    arrival: u64,
+    kept: oneshot::Receiver<()>,
     connections: Connections,
 }
 
@@ -188,31 +201,57 @@ impl Connections {
 
     fn admit(&self, peer: IpAddr) -> Option<Place> {
         let mut open = self.open();
-        if open.values().sum::<usize>() >= self.limits.connections {
+        if open.places.get(&peer).map_or(0, BTreeMap::len) >= self.limits.connections_of_one {
             return None;
         }
-        let of_one = open.entry(peer).or_default();
-        if *of_one >= self.limits.connections_of_one {
-            return None;
+        if open.places.values().map(BTreeMap::len).sum::<usize>() >= self.limits.connections {
+            open.cut_one();
         }
-        *of_one += 1;
-        Some(Place { peer, connections: self.clone() })
+        let (keep, kept) = oneshot::channel();
+        let arrival = open.arrivals;
+        open.arrivals += 1;
+        open.places.entry(peer).or_default().insert(arrival, keep);
+        Some(Place { peer, arrival, kept, connections: self.clone() })
     }
 
-    fn open(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+    fn open(&self) -> MutexGuard<'_, Open> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Open {
+    /// Cuts the oldest connection of the address that holds most; of several such addresses, the oldest connection.
+    fn cut_one(&mut self) {
+        let oldest = self.places.iter().filter_map(|(peer, held)| {
+            let (arrival, _) = held.first_key_value()?;
+            Some((held.len(), Reverse(*arrival), *peer))
+        });
+        if let Some((_, Reverse(arrival), peer)) = oldest.max() {
+            self.remove(peer, arrival);
+        }
+    }
+
+    fn remove(&mut self, peer: IpAddr, arrival: u64) {
+        if let Some(held) = self.places.get_mut(&peer) {
+            held.remove(&arrival);
+            if held.is_empty() {
+                self.places.remove(&peer);
+            }
+        }
+    }
+}
+
+impl Place {
+    /// Resolves once the connection has to give way.
+    async fn is_cut(&mut self) {
+        // Nothing is ever sent.
+        (&mut self.kept).await.ok();
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut open = self.connections.open();
-        if let Some(of_one) = open.get_mut(&self.peer) {
-            *of_one -= 1;
-            if *of_one == 0 {
-                open.remove(&self.peer);
-            }
-        }
+        self.connections.open().remove(self.peer, self.arrival);
     }
 }
 
@@ -441,7 +480,8 @@ mod tests {
     use serde_json::json;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
-        sync::oneshot,
+        net::TcpSocket,
+        sync::oneshot::error::TryRecvError,
         task::JoinHandle,
     };
 
@@ -705,17 +745,38 @@ mod tests {
         timeout(Duration::from_secs(30), let_in).await.unwrap();
     }
 
-    #[test]
-    fn the_places_of_all_addresses_together_are_bounded() {
+    #[tokio::test]
+    async fn whoever_holds_most_gives_way_to_a_newcomer() {
         let limits = Limits { connections: 3, connections_of_one: 2, ..Limits::default() };
         let connections = Connections::new(limits);
-        let [one, other]: [IpAddr; 2] = [[10, 0, 0, 1].into(), [10, 0, 0, 2].into()];
-        let held = [connections.admit(one), connections.admit(one), connections.admit(other)];
-        assert!(held.iter().all(Option::is_some));
-        assert!(connections.admit(other).is_none());
-        drop(held);
-        assert!(connections.open().is_empty());
-        assert!(connections.admit(other).is_some());
+        let [one, other, probe]: [IpAddr; 3] = [1, 2, 3].map(|last| [10, 0, 0, last].into());
+        let mut held = [one, other, one].map(|peer| connections.admit(peer).unwrap());
+        assert!(connections.admit(one).is_none(), "it has its share");
+
+        let newcomer = connections.admit(probe).unwrap();
+        held[0].is_cut().await;
+        assert!(held[1..].iter_mut().all(|place| place.kept.try_recv() == Err(TryRecvError::Empty)));
+        let second = connections.admit(probe).unwrap();
+        held[1].is_cut().await;
+        assert_eq!(connections.open().places.values().map(BTreeMap::len).sum::<usize>(), 3);
+        drop((held, newcomer, second));
+        assert!(connections.open().places.is_empty());
+    }
+
+    #[tokio::test]
+    async fn addresses_that_join_cannot_keep_the_probes_out() {
+        let server = Server::start(Limits { connections: 4, connections_of_one: 2, ..Limits::default() }).await;
+        let mut held = Vec::new();
+        for last in [2, 2, 3, 3] {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.bind(SocketAddr::from(([127, 0, 0, last], 0))).unwrap();
+            let mut stream = socket.connect(server.address).await.unwrap();
+            stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: c\r\n\r\n").await.unwrap();
+            assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
+            held.push(stream);
+        }
+        assert_eq!(code(&server.get("/healthz").await), 200);
+        assert_eq!(heard(&mut held[0]).await, "");
     }
 
     #[tokio::test(flavor = "multi_thread")]
