@@ -148,7 +148,7 @@ impl Engine {
             }
             None => {
                 self.context.report.fault(&run.key, now - started);
-                Next::Retry
+                Next::Retry(Duration::ZERO)
             }
         };
         let mut queue = self.queue();
@@ -157,8 +157,7 @@ impl Engine {
                 again: self.verify_every.map(|period| now + queue.spread(&run.key, period / 2, period * 3 / 2)),
             },
             Next::Nothing => Outcome::Good { again: None },
-            Next::Retry | Next::Stalled => Outcome::Retry { at_least: Duration::ZERO },
-            Next::After(delay) => Outcome::Retry { at_least: delay },
+            Next::Retry(at_least) | Next::Stalled(at_least) => Outcome::Retry { at_least },
         };
         queue.done(&run.key, outcome, now);
         drop(queue);

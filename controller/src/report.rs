@@ -103,8 +103,8 @@ impl Report {
         let (outcome, class) = match next {
             Next::Settled | Next::Nothing if wrote => (Outcome::Changed, Class::None),
             Next::Settled | Next::Nothing => (Outcome::Unchanged, Class::None),
-            Next::Stalled => (Outcome::Failed, Class::User),
-            Next::Retry | Next::After(_) => (Outcome::Failed, Class::Transient),
+            Next::Stalled(_) => (Outcome::Failed, Class::User),
+            Next::Retry(_) => (Outcome::Failed, Class::Transient),
         };
         self.metrics.reconciled(Kind::SealedSecret, outcome, class, took);
     }

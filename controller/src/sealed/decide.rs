@@ -17,6 +17,10 @@ use crate::{
     template::{self, Renderer},
 };
 
+/// How often at most a Secret that is not ours is asked for: foreign Secrets are not watched, so nothing tells when it
+/// consents or goes, and it may be there for ever.
+const POLL: Duration = Duration::from_secs(30);
+
 /// Everything that a decision rests on.
 pub struct Observed<'a> {
     /// The object, whole.
@@ -340,7 +344,8 @@ fn settle(observed: &Observed<'_>, desired: Desired) -> Decision {
                 "Secret {} is not this object's: {whose}; to hand it over, annotate it with sealwright.dev/adopt-by: {name}",
                 desired.name
             );
-            return Decision::Refuse(Refusal::new(Reason::TargetNotOwned, message));
+            let refusal = Refusal::new(Reason::TargetNotOwned, message);
+            return Decision::Refuse(Refusal { after: Some(POLL), ..refusal });
         }
     }
     if live.metadata.deletion_timestamp.is_some() {
@@ -671,7 +676,8 @@ mod tests {
         foreign.type_ = Some("Opaque".into());
         foreign.metadata.annotations = Some([(target::LAST_APPLIED.to_owned(), "{}".to_owned())].into());
         let live = Live::Present(Box::new(foreign.clone()));
-        assert_eq!(refusal(Stage::new().decide(&live)).reason, Reason::TargetNotOwned);
+        let refused = refusal(Stage::new().decide(&live));
+        assert_eq!((refused.reason, refused.after), (Reason::TargetNotOwned, Some(Duration::from_secs(30))));
 
         let consent = (seal_crds::ADOPT_BY_ANNOTATION.to_owned(), "db".to_owned());
         foreign.metadata.annotations.as_mut().unwrap().extend([consent]);

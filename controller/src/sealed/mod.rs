@@ -74,14 +74,22 @@ impl Context {
 pub enum Next {
     /// It is settled; only an event brings it back.
     Settled,
-    /// It is not, and is tried again, ever more slowly.
-    Retry,
+    /// It is not, and is tried again, ever more slowly, and not before this time has passed.
+    Retry(Duration),
     /// It is not, and only a person can help; tried again all the same.
-    Stalled,
-    /// It is looked at again after this time.
-    After(Duration),
+    Stalled(Duration),
     /// Nothing is to be done here: it is gone, or another replica leads.
     Nothing,
+}
+
+impl Next {
+    fn not_before(self, delay: Duration) -> Self {
+        match self {
+            Self::Retry(_) => Self::Retry(delay),
+            Self::Stalled(_) => Self::Stalled(delay),
+            other => other,
+        }
+    }
 }
 
 /// How one look ended.
@@ -114,11 +122,11 @@ pub async fn reconcile(context: &Context, key: &Key, verify: bool) -> Look {
             Err(WriteError::NotLeading | WriteError::Gone | WriteError::Terminating) => return Next::Nothing.into(),
             Err(error @ (WriteError::Refused(_) | WriteError::Unavailable(_))) => {
                 context.report.unanswered(key, &error);
-                return Next::Retry.into();
+                return Next::Retry(Duration::ZERO).into();
             }
         }
     }
-    Next::Retry.into()
+    Next::Retry(Duration::ZERO).into()
 }
 
 /// One pass. Err: nothing could be said about the object, not even in its status.
@@ -150,9 +158,9 @@ async fn attempt(context: &Context, key: &Key, keys: &Arc<KeyIndex>, must_ask: b
 
     match decision {
         Decision::Refuse(refusal) => {
-            let after = refusal.after;
+            let after = refusal.after.unwrap_or_default();
             let look = tell(context, key, &object, &refused(refusal), None).await?;
-            Ok(Look { next: after.map_or(look.next, Next::After), ..look })
+            Ok(Look { next: look.next.not_before(after), ..look })
         }
         decision => match carry_out(context, &target, &live, decision).await {
             Ok(done) => finish(context, key, &object, &live, done).await,
@@ -349,8 +357,8 @@ async fn tell(
     context.report.outcome(key, verdict.reason);
     let next = match verdict {
         Verdict { secret: Some(_), .. } => Next::Settled,
-        Verdict { is_stalled: true, .. } => Next::Stalled,
-        _ => Next::Retry,
+        Verdict { is_stalled: true, .. } => Next::Stalled(Duration::ZERO),
+        _ => Next::Retry(Duration::ZERO),
     };
     Ok(Look { next, wrote })
 }
@@ -359,4 +367,21 @@ async fn tell(
 fn is_transition(object: &SealedSecret, verdict: &Verdict) -> bool {
     let conditions = object.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     condition::find(conditions, condition::READY).is_none_or(|ready| ready.reason != verdict.reason.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_delay_that_was_asked_for_does_not_change_what_the_outcome_is() {
+        let delay = Duration::from_secs(30);
+        for (next, expected) in [
+            (Next::Stalled(Duration::ZERO), Next::Stalled(delay)),
+            (Next::Retry(Duration::ZERO), Next::Retry(delay)),
+            (Next::Nothing, Next::Nothing),
+        ] {
+            assert_eq!(next.not_before(delay), expected);
+        }
+    }
 }
