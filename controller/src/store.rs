@@ -109,6 +109,8 @@ pub struct OwnedSecret {
     is_applied: bool,
     /// Whether our label has the value that belongs to the owner.
     is_labelled: bool,
+    /// Whether somebody's `kubectl apply` left a copy of the values in an annotation.
+    holds_copy: bool,
     is_deleting: bool,
 }
 
@@ -505,6 +507,7 @@ impl Store {
         is_untouched
             && secret.uid == known.uid
             && secret.is_labelled
+            && !secret.holds_copy
             && !secret.is_deleting
             && secret.owner.as_ref() == Some(&key.name)
             && summary.key_ids.iter().all(|id| keys.opens(*id))
@@ -604,6 +607,7 @@ impl OwnedSecret {
             is_labelled: owner.is_some_and(|owner| label == Some(&target::owner_label(owner))),
             owner: owner.map(|owner| if *owner == *key.name { key.name.clone() } else { owner.into() }),
             shape: fields.shape_if_ours_alone(),
+            holds_copy: target::holds_copy(metadata, &fields),
             is_applied: fields.ours.contains(&Part::Type),
             is_deleting: metadata.deletion_timestamp.is_some(),
         }
@@ -738,8 +742,9 @@ mod tests {
     #[test]
     fn a_foreign_label_leaves_an_object_settled_and_everything_else_does_not() {
         type Change = fn(&mut ObjectMeta);
-        let table: [(Change, bool); 8] = [
+        let table: [(Change, bool); 9] = [
             (|_| {}, true),
+            (|meta| drop(meta.annotations.as_mut().unwrap().insert(target::LAST_APPLIED.into(), "{}".into())), false),
             (|meta| drop(meta.labels.as_mut().unwrap().insert("team".into(), "x".into())), true),
             (|meta| meta.managed_fields = None, false),
             (|meta| meta.uid = Some("another".into()), false),

@@ -241,7 +241,7 @@ pub struct Difference {
     pub immutable: bool,
     /// `immutable` is set and should not be.
     pub too_immutable: bool,
-    /// A label, an annotation or an owner reference.
+    /// A label, an annotation or an owner reference; also a copy of the values in an annotation.
     pub metadata: bool,
 }
 
@@ -285,8 +285,15 @@ pub fn difference(desired: &Desired, live: &Secret) -> Difference {
         metadata: !owner_is_right
             || !holds(live.labels(), &desired.labels)
             || !holds(live.annotations(), &desired.annotations)
-            || fields.ours.iter().any(is_stale),
+            || fields.ours.iter().any(is_stale)
+            || holds_copy(&live.metadata, &fields),
     }
+}
+
+/// Whether a `kubectl apply` of somebody else left a copy of the values there. The metadata alone tell.
+pub fn holds_copy(metadata: &ObjectMeta, fields: &Fields) -> bool {
+    let has_annotation = metadata.annotations.as_ref().is_some_and(|all| all.contains_key(LAST_APPLIED));
+    has_annotation && !fields.ours.contains(&Part::Annotation(LAST_APPLIED.to_owned()))
 }
 
 fn is_present(part: &Part, live: &Secret) -> bool {
@@ -367,6 +374,7 @@ mod tests {
             json!({"template": {"type": "a/b", "immutable": true, "metadata": {"labels": {"a": "b"}, "annotations": {"c": "d"}}}}),
             json!({"target": {"deletionPolicy": "Retain"}}),
             json!({"template": {"data": {"password": "{{ .password }}"}}}),
+            json!({"template": {"metadata": {"annotations": {LAST_APPLIED: "{}"}}}}),
         ] {
             let desired = desired(spec.clone());
             let live = applied(&desired);
@@ -381,7 +389,11 @@ mod tests {
     fn every_difference_is_seen() {
         let wanted = desired(json!({"template": {"metadata": {"labels": {"a": "b"}}}}));
         type Tamper = fn(&mut Secret);
-        let table: [(Tamper, Difference); 10] = [
+        let table: [(Tamper, Difference); 11] = [
+            (
+                |live| drop(live.metadata.annotations.as_mut().unwrap().insert(LAST_APPLIED.into(), "{}".into())),
+                Difference { metadata: true, ..Difference::default() },
+            ),
             (
                 |live| drop(live.data.as_mut().unwrap().insert("password".into(), ByteString(b"x".to_vec()))),
                 Difference { edited: true, ..Difference::default() },

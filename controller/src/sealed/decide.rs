@@ -106,7 +106,7 @@ pub struct TakeOver {
     pub parts: BTreeSet<Part>,
     /// The entries as they are now.
     pub managed_fields: Vec<k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry>,
-    /// Whether `kubectl apply` left a copy of the old plaintext in an annotation.
+    /// Whether `kubectl apply` left a copy of plaintext in an annotation.
     pub has_last_applied: bool,
 }
 
@@ -371,7 +371,7 @@ fn settle(observed: &Observed<'_>, desired: Desired) -> Decision {
     if difference.type_ {
         return Decision::Replace { desired, facts };
     }
-    let take_over = take_over(&desired, live, &claim);
+    let take_over = take_over(&desired, live);
     Decision::Change { desired, facts, take_over, is_adoption: claim == Claim::Consents, drift }
 }
 
@@ -403,11 +403,11 @@ fn contested(observed: &Observed<'_>, is_drift: bool) -> Option<Refusal> {
     Some(Refusal { after: Some(*wait), ..Refusal::new(Reason::Contested, message) })
 }
 
-fn take_over(desired: &Desired, live: &Secret, claim: &Claim) -> Option<TakeOver> {
+fn take_over(desired: &Desired, live: &Secret) -> Option<TakeOver> {
     let parts = target::parts_to_take_over(desired, live);
-    let has_last_applied = live.annotations().contains_key(target::LAST_APPLIED);
-    let is_adoption = *claim == Claim::Consents;
-    (!parts.is_empty() || (is_adoption && has_last_applied)).then(|| TakeOver {
+    let fields = Fields::read(live.metadata.managed_fields.as_ref());
+    let has_last_applied = target::holds_copy(&live.metadata, &fields);
+    (!parts.is_empty() || has_last_applied).then(|| TakeOver {
         parts,
         managed_fields: live.metadata.managed_fields.clone().unwrap_or_default(),
         has_last_applied,
@@ -635,9 +635,15 @@ mod tests {
         let edit: Tamper = |live| drop(live.data.as_mut().unwrap().insert("password".into(), ByteString(vec![1])));
         let extra: Tamper = |live| drop(live.data.as_mut().unwrap().insert("extra".into(), ByteString(vec![1])));
         let unlabel: Tamper = |live| live.metadata.labels = None;
-        for (tamper, expected, takes_over) in
-            [(edit, Drift::Edited, false), (extra, Drift::Extra, true), (unlabel, Drift::Metadata, false)]
-        {
+        let kubectl: Tamper = |live| {
+            live.metadata.annotations.as_mut().unwrap().insert(target::LAST_APPLIED.into(), "hunter2".into());
+        };
+        for (tamper, expected, takes_over) in [
+            (edit, Drift::Edited, false),
+            (extra, Drift::Extra, true),
+            (unlabel, Drift::Metadata, false),
+            (kubectl, Drift::Metadata, true),
+        ] {
             let mut stage = Stage::new();
             let mut live = stage.established();
             tamper(&mut live);
