@@ -109,6 +109,8 @@ pub struct OwnedSecret {
     is_applied: bool,
     /// Whether our label has the value that belongs to the owner.
     is_labelled: bool,
+    /// Whether another controller has taken it over since.
+    is_taken: bool,
     /// Whether somebody's `kubectl apply` left a copy of the values in an annotation.
     holds_copy: bool,
     is_deleting: bool,
@@ -487,8 +489,8 @@ impl Store {
         let all = std::iter::once(key.clone()).chain(others).filter(|secret| *secret != target);
         all.filter_map(|secret| {
             let owned = self.secrets.get(&secret)?;
-            let is_stray = owned.owner.as_ref() == Some(&key.name) && owned.is_applied && !owned.is_deleting;
-            is_stray.then(|| (secret, owned.clone()))
+            let is_ours = owned.owner.as_ref() == Some(&key.name) && owned.is_applied && !owned.is_taken;
+            (is_ours && !owned.is_deleting).then(|| (secret, owned.clone()))
         })
         .collect()
     }
@@ -507,6 +509,7 @@ impl Store {
         is_untouched
             && secret.uid == known.uid
             && secret.is_labelled
+            && !secret.is_taken
             && !secret.holds_copy
             && !secret.is_deleting
             && secret.owner.as_ref() == Some(&key.name)
@@ -607,6 +610,7 @@ impl OwnedSecret {
             is_labelled: owner.is_some_and(|owner| label == Some(&target::owner_label(owner))),
             owner: owner.map(|owner| if *owner == *key.name { key.name.clone() } else { owner.into() }),
             shape: fields.shape_if_ours_alone(),
+            is_taken: target::other_controller(metadata, owner.unwrap_or_default()).is_some(),
             holds_copy: target::holds_copy(metadata, &fields),
             is_applied: fields.ours.contains(&Part::Type),
             is_deleting: metadata.deletion_timestamp.is_some(),
@@ -742,8 +746,16 @@ mod tests {
     #[test]
     fn a_foreign_label_leaves_an_object_settled_and_everything_else_does_not() {
         type Change = fn(&mut ObjectMeta);
-        let table: [(Change, bool); 9] = [
+        let table: [(Change, bool); 10] = [
             (|_| {}, true),
+            (
+                |meta| {
+                    let theirs =
+                        json!([{"apiVersion": "a/v1", "kind": "B", "name": "db", "uid": "u", "controller": true}]);
+                    meta.owner_references = serde_json::from_value(theirs).unwrap();
+                },
+                false,
+            ),
             (|meta| drop(meta.annotations.as_mut().unwrap().insert(target::LAST_APPLIED.into(), "{}".into())), false),
             (|meta| drop(meta.labels.as_mut().unwrap().insert("team".into(), "x".into())), true),
             (|meta| meta.managed_fields = None, false),
@@ -878,6 +890,14 @@ mod tests {
         store.apply_object(Ok(object("db", "new", 2)));
         let strays: Vec<_> = store.strays(&key("db")).into_iter().map(|(stray, _)| stray).collect();
         assert_eq!(strays, [key("old")]);
+
+        let mut taken = secret(&before);
+        let theirs = json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "db", "uid": "u", "controller": true}]);
+        taken.owner_references = serde_json::from_value(theirs).unwrap();
+        taken.resource_version = Some("25".into());
+        store.apply_secret(&taken);
+        assert!(store.strays(&key("db")).is_empty(), "another controller has taken it over");
+
         let mut copy = secret(&before);
         copy.managed_fields = None;
         copy.resource_version = Some("30".into());

@@ -203,10 +203,7 @@ pub fn claim(object: &SealedSecret, known_uid: Option<&str>, live: &Secret) -> C
         return Claim::Identity;
     }
     let name = object.name_any();
-    let controller = live.owner_references().iter().find(|owner| owner.controller == Some(true));
-    if let Some(owner) = controller
-        && !is_reference_to(owner, &name)
-    {
+    if let Some(owner) = other_controller(&live.metadata, &name) {
         return Claim::Foreign(format!("{} {} owns it", owner.kind, owner.name));
     }
     if let Some(owner) = named_owner(&live.metadata) {
@@ -220,6 +217,12 @@ pub fn claim(object: &SealedSecret, known_uid: Option<&str>, live: &Secret) -> C
         Some(adopter) => Claim::Foreign(format!("it consents to be taken over by {adopter} only")),
         None => Claim::Foreign("nobody's name is on it".to_owned()),
     }
+}
+
+/// The controller that owns this Secret, if that is not the SealedSecret of this name.
+pub fn other_controller<'a>(metadata: &'a ObjectMeta, name: &str) -> Option<&'a OwnerReference> {
+    let owners = metadata.owner_references.iter().flatten();
+    owners.filter(|owner| owner.controller == Some(true)).find(|owner| !is_reference_to(owner, name))
 }
 
 fn is_reference_to(owner: &OwnerReference, name: &str) -> bool {
