@@ -5,6 +5,7 @@
 //! It works on bytes, below TLS and HTTP; only a redirect is an answer of its own.
 
 use std::{
+    future::pending,
     net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -16,8 +17,11 @@ use std::{
 use anyhow::{Context, Result};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, copy},
-    net::{TcpListener, TcpStream},
-    task::JoinHandle,
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    task::{JoinHandle, JoinSet},
 };
 
 /// What the proxy does with a connection.
@@ -52,6 +56,7 @@ struct Shared {
     upstream: SocketAddr,
     fault: Mutex<Fault>,
     connections: AtomicUsize,
+    open: Mutex<JoinSet<()>>,
     seen: Mutex<Vec<u8>>,
 }
 
@@ -64,6 +69,7 @@ impl FaultProxy {
             upstream,
             fault: Mutex::new(Fault::None),
             connections: AtomicUsize::new(0),
+            open: Mutex::default(),
             seen: Mutex::default(),
         });
         let accepting = tokio::spawn({
@@ -71,9 +77,11 @@ impl FaultProxy {
             async move {
                 while let Ok((client, _)) = listener.accept().await {
                     shared.connections.fetch_add(1, Ordering::Relaxed);
+                    let mut open = lock(&shared.open);
+                    while open.try_join_next().is_some() {}
                     let shared = shared.clone();
                     // A broken connection is what it is here for.
-                    tokio::spawn(async move { drop(serve(client, &shared).await) });
+                    open.spawn(async move { drop(serve(client, &shared).await) });
                 }
             }
         });
@@ -85,9 +93,10 @@ impl FaultProxy {
         self.address
     }
 
-    /// What becomes of every connection from now on. Connections that exist are not changed.
+    /// What becomes of every connection from now on. Those that exist end.
     pub fn set(&self, fault: Fault) {
         *lock(&self.shared.fault) = fault;
+        lock(&self.shared.open).abort_all();
     }
 
     /// How many connections there have been.
@@ -104,6 +113,7 @@ impl FaultProxy {
 impl Drop for FaultProxy {
     fn drop(&mut self) {
         self.accepting.abort();
+        lock(&self.shared.open).abort_all();
     }
 }
 
@@ -120,7 +130,9 @@ async fn serve(mut client: TcpStream, shared: &Shared) -> Result<()> {
             }
         },
         Fault::Redirect(to) => {
-            let answer = format!("HTTP/1.1 307 Temporary Redirect\r\nlocation: {to}\r\ncontent-length: 0\r\n\r\n");
+            let answer = format!(
+                "HTTP/1.1 307 Temporary Redirect\r\nlocation: {to}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+            );
             answer_once(client, shared, &answer).await
         }
         Fault::Answer(answer) => answer_once(client, shared, &answer).await,
@@ -145,7 +157,24 @@ async fn pass(client: TcpStream, shared: &Shared, limit: usize, pause: Option<Du
     let server = TcpStream::connect(shared.upstream).await.context("connect")?;
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
-    let there = tokio::spawn(async move { copy(&mut from_client, &mut to_server).await });
+    let there = async {
+        // A client that has said everything, or has gone, ends nothing: the answer does.
+        let _ = copy(&mut from_client, &mut to_server).await;
+        pending::<()>().await;
+    };
+    tokio::select! {
+        passed = pass_back(&mut from_server, &mut to_client, limit, pause) => passed,
+        () = there => Ok(()),
+    }
+}
+
+/// Passes the answer.
+async fn pass_back(
+    from_server: &mut OwnedReadHalf,
+    to_client: &mut OwnedWriteHalf,
+    limit: usize,
+    pause: Option<Duration>,
+) -> Result<()> {
     let mut left = limit;
     let mut buffer = vec![0; if pause.is_some() { 1 } else { 16 * 1024 }];
     while left > 0 {
@@ -159,7 +188,6 @@ async fn pass(client: TcpStream, shared: &Shared, limit: usize, pause: Option<Du
             tokio::time::sleep(pause).await;
         }
     }
-    there.abort();
     Ok(())
 }
 

@@ -30,7 +30,7 @@ use tracing::{debug, info};
 use zeroize::Zeroizing;
 
 use super::{
-    Asked, LOGIN_WAIT, Retry, VaultFailure,
+    Asked, CLUSTER_WAIT, LOGIN_WAIT, Retry, VaultFailure,
     client::{As, Client, Credentials, Fault, Issued},
     cluster::{Cluster, LookupError},
     judged,
@@ -140,9 +140,7 @@ fn no_method() -> VaultFailure {
 
 fn unusable(error: LookupError) -> VaultFailure {
     let retry = match &error {
-        LookupError::Api(_, error) if error.is_transient() => {
-            Retry::Backoff { from: Duration::from_secs(1), to: Duration::from_secs(60) }
-        }
+        LookupError::Api(_, error) if error.is_transient() => CLUSTER_WAIT,
         _ => Retry::Backoff { from: LOGIN_WAIT.0, to: LOGIN_WAIT.1 },
     };
     refused(error.to_string(), retry)

@@ -142,7 +142,7 @@ impl Connection {
             .connect_timeout(CONNECT.min(self.timeout))
             .timeout(self.timeout)
             .tcp_keepalive(Duration::from_secs(30))
-            .pool_idle_timeout(Duration::from_secs(60));
+            .pool_idle_timeout(Duration::from_secs(30));
         if url.scheme() == "http" {
             // No roots are read for what is not encrypted.
             builder = builder.tls_certs_only([]);
@@ -534,13 +534,12 @@ async fn body(mut answer: reqwest::Response) -> Result<Zeroizing<Vec<u8>>, Fault
 fn unsent(error: &reqwest::Error) -> Fault {
     let mut cause = error.source();
     while let Some(error) = cause {
-        // An io::Error does not show what it wraps as its source.
-        let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        let wrapped = wrapped.and_then(|wrapped| wrapped.downcast_ref::<rustls::Error>());
-        if let Some(error) = wrapped.or_else(|| error.downcast_ref::<rustls::Error>()) {
+        if let Some(error) = error.downcast_ref::<rustls::Error>() {
             return Fault::Tls(tls_fault(error));
         }
-        cause = error.source();
+        // An io::Error does not show what it wraps as its source.
+        let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        cause = wrapped.map_or_else(|| error.source(), |wrapped| Some(wrapped as &dyn std::error::Error));
     }
     match () {
         () if error.is_timeout() => Fault::Timeout,

@@ -295,7 +295,7 @@ impl Link {
         let mut health = lock(&self.health);
         let is_new = *health != now;
         if is_new {
-            info!(store = %self.id, reason = %now.reason, message = now.message, "a store's health changed");
+            info!(store = %self.id, reason = %now.reason, cause = now.message, "a store's health changed");
             *health = now;
         }
         drop(health);
@@ -318,7 +318,11 @@ impl Link {
         self.refresh_authorities(Duration::ZERO).await?;
         let client = lock(&self.connected).client.clone();
         let started = Instant::now();
-        let result = client.probe().await;
+        let mut result = client.probe().await;
+        if result == Err(Fault::Torn) {
+            // A connection out of the pool may have been closed while it lay there; the next one is new.
+            result = client.probe().await;
+        }
         self.meter.request(&self.id, Operation::Probe, &result, started.elapsed());
         result.map_err(health)
     }

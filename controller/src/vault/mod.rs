@@ -74,6 +74,8 @@ pub enum Asked<'a> {
 const PERMISSION_WAIT: Retry = Retry::Backoff { from: Duration::from_secs(30), to: Duration::from_secs(15 * 60) };
 /// Between two logins that a server refuses.
 pub const LOGIN_WAIT: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(5 * 60));
+/// Between two questions to an API server that does not answer.
+const CLUSTER_WAIT: Retry = Retry::Backoff { from: Duration::from_secs(1), to: Duration::from_secs(60) };
 const SERVER_WAIT: Retry = Retry::Backoff { from: Duration::from_secs(5), to: Duration::from_secs(5 * 60) };
 const RATE_WAIT: Retry = Retry::Backoff { from: Duration::from_secs(1), to: Duration::from_secs(60) };
 

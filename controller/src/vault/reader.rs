@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 
 pub use super::link::{StoreEvent, StoreId};
 use super::{
-    Asked, Retry, StoreHealth, VaultFailure,
+    Asked, CLUSTER_WAIT, LOGIN_WAIT, Retry, StoreHealth, VaultFailure,
     auth::{self, Session},
     client::Fault,
     cluster::Cluster,
@@ -76,6 +76,14 @@ impl Reader {
         self.links().get(store).map(|link| link.health())
     }
 
+    /// What is to be said of a store as it is now. Its spec and its CA are judged; its server is sent nothing.
+    pub async fn judge(&self, store: &VaultStore) -> StoreHealth {
+        match self.connected(store).await {
+            Ok(link) => link.health(),
+            Err(health) => health,
+        }
+    }
+
     /// Drops everything of a store that is gone.
     pub fn forget(&self, store: &StoreId) {
         self.links().remove(store);
@@ -96,33 +104,33 @@ impl Reader {
             true => Some(self.cluster.labels(namespace).await.map_err(|error| VaultFailure {
                 reason: VaultReason::StoreNotAllowed,
                 message: error.to_string(),
-                retry: Retry::Backoff {
-                    from: std::time::Duration::from_secs(1),
-                    to: std::time::Duration::from_secs(60),
-                },
+                retry: CLUSTER_WAIT,
             })?),
             false => None,
         };
         fence.is_allowed(namespace, labels.as_deref()).map_err(refuse)
     }
 
-    /// The link to the store as it is now; an older one ends, and its sessions with it.
     async fn link(&self, store: &VaultStore) -> Result<Arc<Link>, VaultFailure> {
+        self.connected(store).await.map_err(|health| VaultFailure {
+            reason: VaultReason::VaultUnreachable,
+            message: format!("store {} cannot be used: {}", StoreId::of(store), health.message),
+            retry: match health.reason {
+                VaultStoreReason::InvalidSpec => Retry::Backoff { from: LOGIN_WAIT.0, to: LOGIN_WAIT.1 },
+                _ => CLUSTER_WAIT,
+            },
+        })
+    }
+
+    /// The link to the store as it is now; an older one ends, and its sessions with it.
+    async fn connected(&self, store: &VaultStore) -> Result<Arc<Link>, StoreHealth> {
         let id = StoreId::of(store);
         let known = self.links().get(&id).filter(|link| link.serves(store)).cloned();
         if let Some(link) = known {
             link.keep_authorities().await;
             return Ok(link);
         }
-        let made = Link::to(store, self.cluster.clone(), self.meter.clone(), self.events.clone()).await;
-        let made = made.map_err(|health| VaultFailure {
-            reason: VaultReason::VaultUnreachable,
-            message: format!("store {id} cannot be used: {}", health.message),
-            retry: match health.reason {
-                VaultStoreReason::InvalidSpec => Retry::Backoff { from: super::LOGIN_WAIT.0, to: super::LOGIN_WAIT.1 },
-                _ => Retry::Backoff { from: std::time::Duration::from_secs(1), to: std::time::Duration::from_secs(60) },
-            },
-        })?;
+        let made = Link::to(store, self.cluster.clone(), self.meter.clone(), self.events.clone()).await?;
         let mut links = self.links();
         // Another object may have been faster.
         if let Some(link) = links.get(&id).filter(|link| link.serves(store)) {
