@@ -1,6 +1,7 @@
 //! Talking with the person at the terminal: questions, and passphrases that are not shown.
 //!
-//! Both use the terminal itself, so that stdin and stdout stay free for data.
+//! A question is asked where stdin and stderr are the terminal, else there is nobody to ask. A passphrase is asked for on
+//! the terminal itself, so that stdin and stdout stay free for data.
 
 use std::io::{self, BufRead as _, IsTerminal as _};
 

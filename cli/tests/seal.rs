@@ -326,6 +326,7 @@ fn a_secret_is_never_passed_through_for_another_kind() {
         SECRET.replace("kind: Secret", "kind: secret"),
         SECRET.replace("kind: Secret", "kind: Secrets"),
         SECRET.replace("kind: Secret\n", ""),
+        SECRET.replace("kind: Secret\n", "").replace("stringData", "data"),
         SECRET.replace("kind: Secret", "kind: SECRET").replace("stringData", "data"),
         format!(
             "apiVersion: v1\nkind: SecretList\nitems:\n- metadata: {{name: a, namespace: b}}\n  stringData: {{a: {MARKER}}}\n"

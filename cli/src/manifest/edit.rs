@@ -311,7 +311,8 @@ impl Edit<'_> {
             return;
         }
         let indent = " ".repeat(self.column(entry.key.range.start) + 2);
-        let text = format!(" >-{}{indent}{token}", self.line_break(colon));
+        let comment = header.find(" #").map_or("", |at| &header[header[..at].trim_end().len()..]);
+        let text = format!(" >-{comment}{}{indent}{token}", self.line_break(colon));
         let end = if is_below_header { range.end } else { colon + header.len() };
         self.replacements.push((colon..end, text));
     }
@@ -628,6 +629,10 @@ kind: Other  # stays
             (
                 "spec:\n  encryptedData:\n    k: |\n      x\n      y\n  z: 1\n",
                 "spec:\n  encryptedData:\n    k: >-\n      seal1.k\n  z: 1\n",
+            ),
+            (
+                "spec:\n  encryptedData:\n    k: |  # c\n      x\n",
+                "spec:\n  encryptedData:\n    k: >-  # c\n      seal1.k\n",
             ),
             (
                 "spec:\n  encryptedData:\n    k: >-  # c\n      x\n\n      y\n",

@@ -179,8 +179,10 @@ fn is_secret(node: &Node) -> Result<bool> {
     }
     if !says("kind", "Secret") {
         let is_meant = |kind: &Node| kind.text().is_some_and(|kind| kind.eq_ignore_ascii_case("secret"));
-        let has_values = !readings(node, "stringData").is_empty() || readings(node, "kind").into_iter().any(is_meant);
-        if has_values && says("apiVersion", "v1") {
+        let has = |field| !readings(node, field).is_empty();
+        let is_like_one =
+            has("stringData") || has("data") && !has("kind") || readings(node, "kind").into_iter().any(is_meant);
+        if is_like_one && says("apiVersion", "v1") {
             return Err(at(node, "this looks like a Secret, and its kind is not `Secret`")
                 .hint("write `kind: Secret`; as it is, its values would go through unsealed"));
         }
