@@ -38,7 +38,7 @@ pub struct VaultFailure {
 /// When a failed fetch is tried again; a change of the object, its store, or the refresh annotation comes before all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {
-    /// When the store is back: [`reader::StoreEvent::Up`] says so.
+    /// When the store is back: [`reader::StoreEvent`] says so.
     WhenUp,
     /// With exponential backoff between these two.
     Backoff {
