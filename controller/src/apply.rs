@@ -3,7 +3,8 @@
 //! Decision -> [`Writer`] -> facts of the Secret as it is now, or [`WriteError`].
 //!
 //! Server-side apply is an upsert: each carries the precondition under which it was decided, so that it creates only
-//! what is absent and changes only what was read (`docs/design/controller.md` 1). The lease is asked right before each write.
+//! what is absent and changes only what was read (`docs/design/controller.md` 1). The lease is asked right before each
+//! write.
 
 use std::{
     fmt,
@@ -14,6 +15,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use k8s_openapi::{
     api::core::v1::Secret,
     apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, OwnerReference},
+    jiff::Timestamp,
 };
 use kube::{
     Api, Client, Resource,
@@ -119,7 +121,7 @@ impl Writer {
     /// Quota and admission are asked first, with a dry run under another name: what they would refuse must not cost
     /// the old Secret.
     pub async fn replace_secret(&self, desired: &Desired, facts: &Facts) -> Result<ObjectMeta, WriteError> {
-        let rehearsal = format!("{}-rehearsal", desired.name.chars().take(240).collect::<String>());
+        let rehearsal = rehearsal_name(Timestamp::now());
         self.apply(desired, &rehearsal, Guard::Absent, true).await?;
         self.delete_secret(&Key::new(&desired.namespace, &desired.name), facts).await?;
         self.create_secret(desired).await
@@ -248,6 +250,12 @@ impl Writer {
     }
 }
 
+/// A name that any Secret can have and none has. A part of the target's could end where no name may, and a name that
+/// stays the same would be in the way for good once somebody has it.
+fn rehearsal_name(now: Timestamp) -> String {
+    format!("rehearsal-{:x}", now.as_nanosecond())
+}
+
 /// A Secret that is gone, unlike the object that makes it, is a reason to look again.
 fn into_read_again(error: ApiError) -> WriteError {
     if error.is_not_found() { WriteError::Conflict } else { error.into() }
@@ -342,5 +350,19 @@ struct Base64<'a>(&'a [u8]);
 impl Serialize for Base64<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&Zeroizing::new(BASE64_STANDARD.encode(self.0)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rehearsal_has_a_valid_name_of_its_own_each_time() {
+        let [first, second] = [1, 2].map(|nanosecond| rehearsal_name(Timestamp::from_nanosecond(nanosecond).unwrap()));
+        assert_ne!(first, second, "or a Secret of that name would stand in the way for ever");
+        let longest = rehearsal_name(Timestamp::MAX);
+        let is_valid = |name: &str| name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+        assert!(longest.len() <= 63 && is_valid(&longest), "{longest}");
     }
 }
