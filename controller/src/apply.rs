@@ -139,7 +139,7 @@ impl Writer {
         params.dry_run = dry_run;
         let body = Patch::Apply(body(desired, name, guard));
         let call = self.secrets(&desired.namespace);
-        let applied = error::within(deadline, call.patch_metadata(name, &params, &body)).await?;
+        let applied = within(deadline, call.patch_metadata(name, &params, &body)).await?;
         Ok(applied.metadata)
     }
 
@@ -174,10 +174,7 @@ impl Writer {
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
         let secrets = self.secrets(&key.namespace);
         let patch = Patch::Strategic(&patch);
-        error::within(deadline, secrets.patch_metadata(&key.name, &params, &patch))
-            .await
-            .map(drop)
-            .map_err(into_read_again)
+        within(deadline, secrets.patch_metadata(&key.name, &params, &patch)).await.map(drop).map_err(into_read_again)
     }
 
     async fn json_patch(&self, key: &Key, patch: Vec<Value>) -> Result<ObjectMeta, WriteError> {
@@ -187,7 +184,7 @@ impl Writer {
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
         let secrets = self.secrets(&key.namespace);
         let patch = Patch::Json::<()>(patch);
-        let patched = error::within(deadline, secrets.patch_metadata(&key.name, &params, &patch)).await;
+        let patched = within(deadline, secrets.patch_metadata(&key.name, &params, &patch)).await;
         match patched {
             Ok(patched) => Ok(patched.metadata),
             // A failed `test` is 422: somebody was faster.
@@ -202,7 +199,7 @@ impl Writer {
         let preconditions = Preconditions { uid: Some(facts.uid.clone()), resource_version };
         let deadline = self.check()?;
         let params = DeleteParams::default().preconditions(preconditions);
-        match error::within(deadline, self.secrets(&key.namespace).delete(&key.name, &params)).await {
+        match within(deadline, self.secrets(&key.namespace).delete(&key.name, &params)).await {
             Err(error) if !error.is_not_found() => Err(error.into()),
             _ => Ok(()),
         }
@@ -218,14 +215,14 @@ impl Writer {
         Ok(error::within(deadline, api.patch_status(name, &params, &Patch::Merge(patch))).await?)
     }
 
-    /// Creates an object whose name is its lock.
+    /// Creates an object whose name is its lock. It may be a Secret.
     pub async fn create<K>(&self, api: &Api<K>, object: &K) -> Result<K, WriteError>
     where
         K: Resource + Serialize + DeserializeOwned + Clone + fmt::Debug,
     {
         let deadline = self.check()?;
         let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-        Ok(error::within(deadline, api.create(&params, object)).await?)
+        Ok(within(deadline, api.create(&params, object)).await?)
     }
 
     /// Applies an object that is wholly ours, under the name of `manager`.
@@ -254,6 +251,11 @@ impl Writer {
 /// stays the same would be in the way for good once somebody has it.
 fn rehearsal_name(now: Timestamp) -> String {
     format!("rehearsal-{:x}", now.as_nanosecond())
+}
+
+/// A write of a Secret, with a deadline. What goes wrong is told without a word that could come from the Secret.
+async fn within<T>(deadline: Duration, call: impl Future<Output = Result<T, kube::Error>>) -> Result<T, ApiError> {
+    error::within(deadline, call).await.map_err(ApiError::of_secret_write)
 }
 
 /// A Secret that is gone, unlike the object that makes it, is a reason to look again.

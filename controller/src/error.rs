@@ -18,7 +18,7 @@ pub enum ApiError {
         code: u16,
         /// Kubernetes' word for it.
         reason: String,
-        /// Kubernetes' text. It may quote what was sent: see [`ApiError::cleared_of`].
+        /// Kubernetes' text. It may quote what was sent: see [`ApiError::of_secret_write`].
         message: String,
         /// The types of its causes, and the fields that they name.
         causes: Vec<(String, String)>,
@@ -84,22 +84,28 @@ impl ApiError {
         }
     }
 
-    /// Without Kubernetes' text, if that quotes one of `secrets`: an admission webhook sees the Secret, and may say
-    /// anything. Nor with what validation says: of a `.dockerconfigjson` that is no JSON it tells the first byte. The
+    /// As the answer to a write of a Secret may be told.
+    ///
+    /// Admission sees the Secret and says what it likes, a value escaped or cut short as well. So of its words only the
+    /// name of who spoke is kept. Of a `.dockerconfigjson` that is no JSON, validation itself tells the first byte; the
     /// fields that it names suffice.
-    pub fn cleared_of<'a>(mut self, secrets: impl IntoIterator<Item = &'a [u8]>) -> Self {
-        let is_invalid = self.is_invalid();
-        if let Self::Status { message, .. } = &mut self
-            && (is_invalid || secrets.into_iter().any(|secret| is_quoted(message, secret)))
-        {
-            message.clear();
+    pub fn of_secret_write(mut self) -> Self {
+        if let Self::Status { reason, message, causes, .. } = &mut self {
+            if !REASONS.contains(&reason.as_str()) {
+                "Unknown".clone_into(reason);
+            }
+            if message.starts_with(WEBHOOK) {
+                // Its own words, too.
+                causes.iter_mut().for_each(|(_, field)| field.clear());
+            }
+            *message = refused_by(message).unwrap_or_default();
         }
         self
     }
 
     /// For people: Kubernetes' own text, shortened, or the fields that it found fault with.
     ///
-    /// To be cleared first where the request held secrets.
+    /// Where the request held a Secret, ask [`ApiError::of_secret_write`] first.
     pub fn text(&self) -> String {
         let Self::Status { message, causes, .. } = self else { return self.to_string() };
         if !message.is_empty() {
@@ -110,13 +116,44 @@ impl ApiError {
     }
 }
 
-/// Whether a text holds a secret, as it is or in base64. Very short ones are everywhere.
-fn is_quoted(text: &str, secret: &[u8]) -> bool {
-    use base64::{Engine, prelude::BASE64_STANDARD_NO_PAD};
-    let plain = String::from_utf8_lossy(secret);
-    let lines = plain.lines().map(str::trim).filter(|line| line.len() > 3);
-    lines.into_iter().any(|line| text.contains(line))
-        || (secret.len() > 3 && text.contains(&BASE64_STANDARD_NO_PAD.encode(secret)))
+/// How the text begins where a webhook refuses; Kubernetes sees to that.
+const WEBHOOK: &str = "admission webhook \"";
+/// Kubernetes' own reasons; a webhook can give any other.
+const REASONS: [&str; 19] = [
+    "AlreadyExists",
+    "BadRequest",
+    "Conflict",
+    "Expired",
+    "Forbidden",
+    "Gone",
+    "InternalError",
+    "Invalid",
+    "MethodNotAllowed",
+    "NotAcceptable",
+    "NotFound",
+    "RequestEntityTooLarge",
+    "ServerTimeout",
+    "ServiceUnavailable",
+    "StoreReadError",
+    "Timeout",
+    "TooManyRequests",
+    "Unauthorized",
+    "UnsupportedMediaType",
+];
+
+/// Who refuses a Secret, out of Kubernetes' text. What quota and rights say is Kubernetes' own, and is kept whole.
+fn refused_by(message: &str) -> Option<String> {
+    if let Some(rest) = message.strip_prefix(WEBHOOK) {
+        let (name, _) = rest.split_once('"')?;
+        return Some(format!("admission webhook {name} refuses the Secret"));
+    }
+    let (_, cause) = message.strip_prefix("secrets \"")?.split_once("\" is forbidden: ")?;
+    if let Some(rest) = cause.strip_prefix("ValidatingAdmissionPolicy '") {
+        let (name, _) = rest.split_once('\'')?;
+        return Some(format!("ValidatingAdmissionPolicy {name} refuses the Secret"));
+    }
+    let is_own = ["exceeded quota: ", "User \""].iter().any(|start| cause.starts_with(start));
+    is_own.then(|| message.to_owned())
 }
 
 /// A call with a deadline: kube's client has none for reading.
@@ -135,24 +172,51 @@ mod tests {
         ApiError::Status {
             code,
             reason: "Invalid".into(),
-            message: "data is hunter2 or aHVudGVyMg== here".into(),
+            message: String::new(),
             causes: vec![(cause.into(), "data[password]".into())],
         }
     }
 
+    fn told(code: u16, reason: &str, message: &str) -> String {
+        let causes = vec![(String::new(), "data[password]".to_owned())];
+        let error = ApiError::Status { code, reason: reason.to_owned(), message: message.to_owned(), causes };
+        error.of_secret_write().text()
+    }
+
     #[test]
-    fn a_quoted_secret_is_not_repeated() {
-        let error = status(403, "");
-        for secret in [b"hunter2".as_slice(), b"hunter2\n", b"first\nhunter2"] {
-            assert_eq!(error.clone().cleared_of([secret]).text(), "403 Invalid, at data[password]");
+    fn of_what_admission_says_of_a_secret_only_its_name_is_told() {
+        for words in ["hunter2", r"line\nhunter2 escaped", "hunte", "secrets \"db\" is forbidden: User \"hunter2"] {
+            let denied = format!("admission webhook \"policy.example.org\" denied the request: {words}");
+            assert_eq!(told(403, "hunter2", &denied), "admission webhook policy.example.org refuses the Secret");
+            let denied = format!(
+                "secrets \"db\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: {words}"
+            );
+            assert_eq!(told(422, "Invalid", &denied), "ValidatingAdmissionPolicy p refuses the Secret");
         }
-        assert!(error.cleared_of([b"other".as_slice()]).text().contains("hunter2"));
+        assert_eq!(told(403, "hunter2", "somebody says hunter2"), "403 Unknown, at data[password]");
+        let quoting = ApiError::Status {
+            code: 403,
+            reason: "Forbidden".into(),
+            message: "admission webhook \"policy.example.org".into(),
+            causes: vec![(String::new(), "hunter2".into())],
+        };
+        assert_eq!(quoting.of_secret_write().text(), "403 Forbidden");
     }
 
     #[test]
     fn of_a_secret_that_is_invalid_only_the_fields_are_told() {
-        let told = status(422, "FieldValueInvalid").cleared_of([b"other".as_slice()]).text();
-        assert_eq!(told, "422 Invalid, at data[password]");
+        let message = "Secret \"db\" is invalid: data[password]: Invalid value: \"h\"";
+        assert_eq!(told(422, "Invalid", message), "422 Invalid, at data[password]");
+    }
+
+    #[test]
+    fn quota_and_rights_are_told_in_full() {
+        for message in [
+            "secrets \"db\" is forbidden: exceeded quota: q, requested: secrets=1, used: secrets=5, limited: secrets=5",
+            "secrets \"db\" is forbidden: User \"u\" cannot patch resource \"secrets\" in API group \"\" in the namespace \"n\"",
+        ] {
+            assert_eq!(told(403, "Forbidden", message), message);
+        }
     }
 
     #[test]

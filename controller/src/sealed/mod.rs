@@ -217,7 +217,7 @@ struct Done {
 /// Does what was decided, except for refusals, which need nothing done.
 async fn carry_out(context: &Context, target: &Key, live: &Live, decision: Decision) -> Result<Done, WriteError> {
     let writer = &context.writer;
-    let (metadata, write, drift, desired) = match decision {
+    let (metadata, write, drift) = match decision {
         Decision::Hold(facts) => {
             let metadata = match live {
                 Live::Present(live) => Some(live.metadata.clone()),
@@ -225,33 +225,19 @@ async fn carry_out(context: &Context, target: &Key, live: &Live, decision: Decis
             };
             return Ok(Done { facts, metadata, write: None, drift: None });
         }
-        Decision::Create { desired, drift } => (writer.create_secret(&desired).await, Write::Create, drift, desired),
+        Decision::Create { desired, drift } => (writer.create_secret(&desired).await?, Write::Create, drift),
         Decision::Change { desired, mut facts, take_over, is_adoption, drift } => {
             if let Some(take_over) = take_over {
                 facts = writer.take_over(target, &facts, &take_over).await?;
             }
             let write = if is_adoption { Write::Adopt } else { Write::Update };
-            (writer.change_secret(&desired, &facts).await, write, drift, desired)
+            (writer.change_secret(&desired, &facts).await?, write, drift)
         }
-        Decision::Replace { desired, facts } => {
-            (writer.replace_secret(&desired, &facts).await, Write::Replace, None, desired)
-        }
+        Decision::Replace { desired, facts } => (writer.replace_secret(&desired, &facts).await?, Write::Replace, None),
         Decision::Refuse(_) => return Err(WriteError::Refused(ApiError::Malformed)),
     };
-    let metadata = metadata.map_err(|error| without_secrets(error, &desired))?;
     context.report.wrote(write);
     Ok(Done { facts: facts_of(&metadata), metadata: Some(metadata), write: Some(write), drift })
-}
-
-/// An admission webhook may have quoted the Secret in its refusal.
-fn without_secrets(error: WriteError, desired: &crate::target::Desired) -> WriteError {
-    match error {
-        WriteError::Refused(error) => {
-            let values = desired.data.values().map(|value| value.as_slice());
-            WriteError::Refused(error.cleared_of(values))
-        }
-        other => other,
-    }
 }
 
 /// After the Secret is right: old targets go, repairs are counted, the status says so.
