@@ -20,10 +20,12 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
-    core::DeserializeGuard,
+    core::{DeserializeGuard, ObjectMeta},
     runtime::{WatchStreamExt, watcher},
 };
-use seal_crds::{CLUSTER_CONFIG_MAP, FIELD_MANAGER, IDENTITY_SECRET_TYPE, KeyRing, condition::KeyRingReason};
+use seal_crds::{
+    CLUSTER_CONFIG_MAP, FIELD_MANAGER, IDENTITY_SECRET_TYPE, KeyRing, KeyRingSpec, condition::KeyRingReason,
+};
 use seal_envelope::{Identity, Recipient};
 use serde_json::json;
 use tokio::{sync::watch, time::Instant};
@@ -83,12 +85,31 @@ pub struct Keeper {
 }
 
 /// What was seen.
-#[derive(Default)]
 struct Picture {
+    namespace: String,
     identities: Option<BTreeMap<String, Option<ClusterIdentity>>>,
     identities_listed: BTreeMap<String, Option<ClusterIdentity>>,
-    rings: Option<HashMap<Key, KeyRing>>,
-    rings_listed: HashMap<Key, KeyRing>,
+    rings: Option<Rings>,
+    rings_listed: Rings,
+}
+
+/// The rings that were seen.
+#[derive(Default)]
+struct Rings {
+    /// Those of the controller's namespace, whole; none where the spec cannot be read: there is a ring all the same.
+    own: BTreeMap<String, Option<KeyRing>>,
+    /// Those of all others, without their specs: anybody may make any number of them.
+    elsewhere: HashMap<Key, KeyRing>,
+}
+
+/// What is to be done about something that was seen.
+#[derive(Debug, PartialEq)]
+enum News {
+    Nothing,
+    /// What opens may be something else now.
+    Keys,
+    /// A ring that is not honoured has to be told so.
+    Elsewhere(Key),
 }
 
 impl Keeper {
@@ -110,7 +131,7 @@ impl Keeper {
             cluster_name: cluster_name.to_owned(),
             report,
             publish,
-            picture: Picture::default(),
+            picture: Picture::new(namespace),
             retry: None,
             complaint: None,
         };
@@ -126,22 +147,26 @@ impl Keeper {
         let mut rings = watcher(rings, watcher::Config::default().page_size(50)).backoff(Soon::default()).boxed();
         loop {
             let retry = self.retry;
-            let is_new = tokio::select! {
+            let news = tokio::select! {
                 Some(event) = identities.next() => match event {
                     Ok(event) => self.picture.see_identity(event),
-                    Err(error) => { watch_failed("identity Secrets", error); false }
+                    Err(error) => { watch_failed("identity Secrets", error); News::Nothing }
                 },
                 Some(event) = rings.next() => match event {
                     Ok(event) => self.picture.see_ring(event),
-                    Err(error) => { watch_failed("KeyRings", error); false }
+                    Err(error) => { watch_failed("KeyRings", error); News::Nothing }
                 },
-                Ok(()) = led.changed() => true,
-                () = tokio::time::sleep_until(retry.unwrap_or_else(Instant::now)), if retry.is_some() => true,
+                Ok(()) = led.changed() => News::Keys,
+                () = tokio::time::sleep_until(retry.unwrap_or_else(Instant::now)), if retry.is_some() => News::Keys,
                 else => return,
             };
-            if is_new {
-                self.retry = None;
-                self.refresh().await;
+            match news {
+                News::Nothing => {}
+                News::Keys => {
+                    self.retry = None;
+                    self.refresh().await;
+                }
+                News::Elsewhere(key) => self.tell_elsewhere(&key).await,
             }
         }
     }
@@ -151,8 +176,9 @@ impl Keeper {
         let (Some(identities), Some(rings)) = (&self.picture.identities, &self.picture.rings) else { return };
         let identities: Vec<_> = identities.values().flatten().cloned().collect();
         let has_identity_secret = !self.picture.identities.as_ref().is_some_and(BTreeMap::is_empty);
-        let own: Vec<_> = rings.values().filter(|ring| self.is_own(ring)).cloned().collect();
-        let others: Vec<_> = rings.values().filter(|ring| !self.is_own(ring)).cloned().collect();
+        let own: Vec<_> = rings.own.values().flatten().cloned().collect();
+        let has_ring = !rings.own.is_empty();
+        let elsewhere: Vec<_> = rings.elsewhere.keys().cloned().collect();
 
         let (opened, findings, index) = opened(&own, &identities).await;
         let verdicts: Vec<_> = opened.iter().map(|ring| verdict(ring, &findings)).collect();
@@ -168,20 +194,24 @@ impl Keeper {
         if !self.writer.leads() {
             return;
         }
-        if let Err(error) = self.provide(&identities, has_identity_secret, !own.is_empty()).await {
+        if let Err(error) = self.provide(&identities, has_identity_secret, has_ring).await {
             self.complain(error);
         }
         for (object, (ring, (reason, message))) in own.iter().zip(opened.iter().zip(&verdicts)) {
             let next = status::next_of_ring(object, ring, (*reason, message), Timestamp::now());
             self.tell(object, next).await;
         }
-        for object in &others {
-            self.tell(object, status::not_honoured(object, &self.namespace, Timestamp::now())).await;
+        for key in &elsewhere {
+            self.tell_elsewhere(key).await;
         }
     }
 
-    fn is_own(&self, ring: &KeyRing) -> bool {
-        ring.metadata.namespace.as_deref() == Some(&self.namespace)
+    /// Tells a ring of another namespace that it is not honoured. What opens has nothing to do with it.
+    async fn tell_elsewhere(&mut self, key: &Key) {
+        let object = self.picture.rings.as_ref().and_then(|rings| rings.elsewhere.get(key)).cloned();
+        if let Some(object) = object.filter(|_| self.writer.leads()) {
+            self.tell(&object, status::not_honoured(&object, &self.namespace, Timestamp::now())).await;
+        }
     }
 
     async fn tell(&mut self, object: &KeyRing, next: seal_crds::KeyRingStatus) {
@@ -327,59 +357,95 @@ fn watch_failed(what: &str, error: watcher::Error) {
 }
 
 impl Picture {
-    /// Gives whether anything is to be done about it.
-    fn see_identity(&mut self, event: watcher::Event<Secret>) -> bool {
+    fn new(namespace: &str) -> Self {
+        Self {
+            namespace: namespace.to_owned(),
+            identities: None,
+            identities_listed: BTreeMap::new(),
+            rings: None,
+            rings_listed: Rings::default(),
+        }
+    }
+
+    fn see_identity(&mut self, event: watcher::Event<Secret>) -> News {
         match event {
             watcher::Event::Init => self.identities_listed = BTreeMap::new(),
             watcher::Event::InitApply(secret) => drop(self.identities_listed.insert(secret.name_any(), read(&secret))),
             watcher::Event::InitDone => {
                 self.identities = Some(std::mem::take(&mut self.identities_listed));
-                return true;
+                return News::Keys;
             }
             watcher::Event::Apply(secret) => {
                 self.identities.get_or_insert_default().insert(secret.name_any(), read(&secret));
-                return true;
+                return News::Keys;
             }
             watcher::Event::Delete(secret) => {
                 self.identities.get_or_insert_default().remove(&secret.name_any());
-                return true;
+                return News::Keys;
             }
         }
-        false
+        News::Nothing
     }
 
-    fn see_ring(&mut self, event: watcher::Event<DeserializeGuard<KeyRing>>) -> bool {
+    fn see_ring(&mut self, event: watcher::Event<DeserializeGuard<KeyRing>>) -> News {
         match event {
-            watcher::Event::Init => self.rings_listed = HashMap::new(),
-            watcher::Event::InitApply(ring) => {
-                if let Some(ring) = readable(ring) {
-                    self.rings_listed.insert(key(&ring), ring);
-                }
-            }
+            watcher::Event::Init => self.rings_listed = Rings::default(),
+            watcher::Event::InitApply(ring) => drop(self.rings_listed.put(&self.namespace, ring)),
             watcher::Event::InitDone => {
                 self.rings = Some(std::mem::take(&mut self.rings_listed));
-                return true;
+                return News::Keys;
             }
-            watcher::Event::Apply(ring) => {
-                let Some(ring) = readable(ring) else { return false };
-                let known = self.rings.get_or_insert_default();
-                let is_new = known.get(&key(&ring)) != Some(&ring);
-                known.insert(key(&ring), ring);
-                return is_new;
-            }
+            watcher::Event::Apply(ring) => return self.rings.get_or_insert_default().put(&self.namespace, ring),
             watcher::Event::Delete(ring) => {
-                let key = Key::new(&ring.namespace().unwrap_or_default(), &ring.name_any());
-                self.rings.get_or_insert_default().remove(&key);
-                return true;
+                let rings = self.rings.get_or_insert_default();
+                let key = key(&ring);
+                if *key.namespace == *self.namespace {
+                    rings.own.remove(&*key.name);
+                    return News::Keys;
+                }
+                rings.elsewhere.remove(&key);
             }
         }
-        false
+        News::Nothing
     }
 
     /// A ring as our own status patch left it: its event is no news then.
-    fn remember(&mut self, mut ring: KeyRing) {
-        ring.metadata.managed_fields = None;
-        self.rings.get_or_insert_default().insert(key(&ring), ring);
+    fn remember(&mut self, ring: KeyRing) {
+        drop(self.rings.get_or_insert_default().put(&self.namespace, DeserializeGuard(Ok(ring))));
+    }
+}
+
+impl Rings {
+    fn put(&mut self, own_namespace: &str, ring: DeserializeGuard<KeyRing>) -> News {
+        let key = key(&ring);
+        if *key.namespace != *own_namespace {
+            // One that cannot be read is not worth a word: it would not be honoured anyway.
+            let Ok(ring) = ring.0.map(outline) else { return News::Nothing };
+            let old = self.elsewhere.insert(key.clone(), ring.clone());
+            return if old.as_ref() == Some(&ring) { News::Nothing } else { News::Elsewhere(key) };
+        }
+        match ring.0 {
+            Ok(mut ring) => {
+                ring.metadata.managed_fields = None;
+                let old = self.own.insert(key.name.to_string(), Some(ring.clone())).flatten();
+                if old.as_ref() == Some(&ring) { News::Nothing } else { News::Keys }
+            }
+            Err(_) => {
+                error!(ring = &*key.name, "a KeyRing is skipped: its spec cannot be read");
+                self.own.entry(key.name.to_string()).or_default();
+                News::Nothing
+            }
+        }
+    }
+}
+
+/// What is needed of a ring to tell it that it is not honoured.
+fn outline(ring: KeyRing) -> KeyRing {
+    let ObjectMeta { name, namespace, uid, resource_version, generation, .. } = ring.metadata;
+    KeyRing {
+        metadata: ObjectMeta { name, namespace, uid, resource_version, generation, ..ObjectMeta::default() },
+        spec: KeyRingSpec { members: Vec::new(), keys: Vec::new(), proof: String::new() },
+        status: ring.status,
     }
 }
 
@@ -393,20 +459,67 @@ fn read(secret: &Secret) -> Option<ClusterIdentity> {
     }
 }
 
-fn readable(ring: DeserializeGuard<KeyRing>) -> Option<KeyRing> {
-    match ring.0 {
-        Ok(mut ring) => {
-            ring.metadata.managed_fields = None;
-            Some(ring)
-        }
-        Err(invalid) => {
-            let ring = invalid.metadata.name.as_deref().unwrap_or_default();
-            error!(ring, "a KeyRing is skipped: its spec cannot be read");
-            None
-        }
-    }
+fn key(ring: &impl Resource) -> Key {
+    let ObjectMeta { namespace, name, .. } = ring.meta();
+    Key::new(namespace.as_deref().unwrap_or_default(), name.as_deref().unwrap_or_default())
 }
 
-fn key(ring: &KeyRing) -> Key {
-    Key::new(ring.meta().namespace.as_deref().unwrap_or_default(), &ring.name_any())
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    const OWN: &str = "sealwright-system";
+
+    fn ring(namespace: &str, spec: Value) -> DeserializeGuard<KeyRing> {
+        serde_json::from_value(json!({
+            "apiVersion": "sealwright.dev/v1alpha1", "kind": "KeyRing",
+            "metadata": {"name": "prod", "namespace": namespace, "uid": "u", "annotations": {"large": "x"}},
+            "spec": spec,
+        }))
+        .unwrap()
+    }
+
+    fn spec() -> Value {
+        json!({"members": [{"name": "prod-eu", "recipient": "r"}], "keys": [], "proof": "p"})
+    }
+
+    fn listed(rings: impl IntoIterator<Item = DeserializeGuard<KeyRing>>) -> Picture {
+        let mut picture = Picture::new(OWN);
+        picture.see_ring(watcher::Event::Init);
+        for ring in rings {
+            picture.see_ring(watcher::Event::InitApply(ring));
+        }
+        assert_eq!(picture.see_ring(watcher::Event::InitDone), News::Keys);
+        picture
+    }
+
+    #[test]
+    fn a_ring_elsewhere_is_kept_without_its_content_and_opens_nothing_anew() {
+        let mut picture = listed([ring(OWN, spec())]);
+        let elsewhere = Key::new("shop", "prod");
+        let seen = picture.see_ring(watcher::Event::Apply(ring("shop", spec())));
+        assert_eq!(seen, News::Elsewhere(elsewhere.clone()));
+        assert_eq!(picture.see_ring(watcher::Event::Apply(ring("shop", spec()))), News::Nothing);
+        let kept = &picture.rings.as_ref().unwrap().elsewhere[&elsewhere];
+        assert!(kept.spec.members.is_empty() && kept.metadata.annotations.is_none());
+        assert_eq!(picture.see_ring(watcher::Event::Delete(ring("shop", spec()))), News::Nothing);
+        assert!(picture.rings.as_ref().unwrap().elsewhere.is_empty());
+
+        assert_eq!(picture.see_ring(watcher::Event::Apply(ring(OWN, spec()))), News::Nothing);
+        assert_eq!(picture.see_ring(watcher::Event::Delete(ring(OWN, spec()))), News::Keys);
+    }
+
+    #[test]
+    fn a_ring_that_cannot_be_read_is_a_ring_all_the_same() {
+        let unreadable = || ring(OWN, json!({"members": "hunter2"}));
+        assert!(unreadable().0.is_err());
+        let rings = listed([unreadable()]).rings.unwrap();
+        assert!(rings.own.contains_key("prod") && rings.own.values().flatten().next().is_none());
+
+        let mut picture = listed([ring(OWN, spec())]);
+        assert_eq!(picture.see_ring(watcher::Event::Apply(unreadable())), News::Nothing);
+        assert!(picture.rings.unwrap().own["prod"].is_some(), "what it opened it goes on opening");
+    }
 }
