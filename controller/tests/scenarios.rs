@@ -447,7 +447,7 @@ async fn a_server_in_trouble_gets_one_request_and_the_object_its_backoff() {
         let scenario = Scenario::new();
         scenario.arrives(&scenario.object());
         scenario.answers([failure(code, "Trouble", json!([]))]);
-        assert_eq!(scenario.look().await, Next::Retry, "{code}");
+        assert_eq!(scenario.look().await, Next::Retry(Duration::ZERO), "{code}");
         assert_eq!(scenario.lines(), [APPLY], "{code}");
     }
 }
@@ -462,7 +462,7 @@ async fn an_object_that_keeps_changing_is_given_up_for_now() {
     for _ in 0..3 {
         scenario.answers([found(object.clone()), wrong(), conflict()]);
     }
-    assert_eq!(scenario.look().await, Next::Retry);
+    assert_eq!(scenario.look().await, Next::Retry(Duration::ZERO));
     assert_eq!(scenario.lines().iter().filter(|line| *line == APPLY).count(), 4);
 }
 
