@@ -80,7 +80,11 @@ fn namespaces<'a>(own: Option<&'a str>, wish: &'a Wish, rule: Option<&'a Rule>, 
 }
 
 /// The SealedSecret of a file that this Secret is merged into; nothing if it is not there yet.
-pub(crate) fn matching<'a>(sealed: &'a [Sealed], names: Names<'_>, wish: &Wish) -> Result<Option<&'a Sealed>> {
+pub(crate) fn matching<'a>(
+    sealed: impl IntoIterator<Item = &'a Sealed>,
+    names: Names<'_>,
+    wish: &Wish,
+) -> Result<Option<&'a Sealed>> {
     let name = wish.name.as_deref().or(names.name);
     let is_match = |sealed: &&Sealed| {
         let own_name = sealed.sealed_for.as_ref().and_then(SealedFor::name).or(sealed.name.as_deref());
@@ -94,7 +98,7 @@ pub(crate) fn matching<'a>(sealed: &'a [Sealed], names: Names<'_>, wish: &Wish) 
         };
         name_fits && namespace_fits
     };
-    let mut fitting = sealed.iter().filter(is_match);
+    let mut fitting = sealed.into_iter().filter(is_match);
     match (fitting.next(), fitting.next()) {
         (first, None) => Ok(first),
         _ => Err(Error::request("the file holds several SealedSecrets that this Secret could be")

@@ -594,6 +594,39 @@ fn sealing_again_merges() {
 }
 
 #[test]
+fn a_document_is_added_behind_any_end() {
+    let folder = folder();
+    let other = SECRET.replace("name: db", "name: cache");
+    for (end, before_the_new_one) in [
+        ("", "\n---\n"),
+        ("\n", "\n---\n"),
+        ("\n...", "\n...\n---\n"),
+        ("\n...\n", "\n...\n---\n"),
+        ("\n---\n", "\n---\n---\n"),
+        ("\n# end", "\n# end\n---\n"),
+    ] {
+        for line_break in ["\n", "\r\n"] {
+            let sealed = folder.seal_with_stdin(&[], SECRET.as_bytes()).succeeds();
+            let old = format!("# head\n---\n{}{end}", sealed.stdout().trim_end()).replace('\n', line_break);
+            folder.write("all.yaml", &old);
+            folder.seal_with_stdin(&["-w", "all.yaml"], other.as_bytes()).succeeds();
+            let text = folder.read("all.yaml");
+            let new = text
+                .find("apiVersion: sealwright.dev/v1alpha1")
+                .and_then(|at| Some(at + 1 + text[at + 1..].find("apiVersion")?))
+                .unwrap();
+            let expected = old[..old.trim_end().len() - end.trim_end().len()].trim_end().to_owned()
+                + &before_the_new_one.replace('\n', line_break);
+            assert_eq!(text[..new], expected, "{end:?}");
+            for name in ["db", "cache"] {
+                let run = folder.seal(&["open", "all.yaml", "-i", "recovery.txt", "--name", name, "--key", "password"]);
+                assert_eq!(run.succeeds().stdout, MARKER.as_bytes());
+            }
+        }
+    }
+}
+
+#[test]
 fn documents_beside_secrets_are_merged_too() {
     let folder = folder();
     let both = format!("kind: ConfigMap\nmetadata: {{name: cm}}\ndata: {{a: '1'}}\n---\n{SECRET}");
