@@ -56,6 +56,11 @@ impl Cluster {
         client_of(&self.kubeconfig).await
     }
 
+    /// Where the controller of the story answers, unless the cluster had its own.
+    pub(crate) fn controller_url(&self) -> Option<String> {
+        self.controller.as_ref().map(Controller::url)
+    }
+
     /// Installs Sealwright and starts a controller, unless the cluster has them.
     pub(crate) async fn install(&mut self, recovery: &str, narrator: &Narrator) -> Result<()> {
         let client = self.client().await?;

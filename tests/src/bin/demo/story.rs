@@ -21,6 +21,7 @@ pub(crate) struct Ending {
     pub(crate) laptop: Laptop,
     pub(crate) operator: Operator,
     kubeconfig: std::path::PathBuf,
+    controller_url: Option<String>,
 }
 
 /// The people and machines of the story.
@@ -54,7 +55,12 @@ pub(crate) async fn tell(cluster: &mut Cluster, narrator: &mut Narrator) -> Resu
     scene.tamper().await?;
     scene.merge().await?;
     scene.recover()?;
-    Ok(Ending { laptop: scene.laptop, operator: scene.operator, kubeconfig: cluster.kubeconfig().to_owned() })
+    Ok(Ending {
+        laptop: scene.laptop,
+        operator: scene.operator,
+        kubeconfig: cluster.kubeconfig().to_owned(),
+        controller_url: cluster.controller_url(),
+    })
 }
 
 impl Scene<'_> {
@@ -278,4 +284,7 @@ pub(crate) fn what_next(ending: &Ending, keep: bool, narrator: &mut Narrator) {
     narrator.command(format!("cd {folder}"));
     narrator.command("printf %s 'my value' | seal set db.yaml password && git commit --all --message 'my change'");
     narrator.say("Every commit on `main` is applied within a second.");
+    if let Some(url) = &ending.controller_url {
+        narrator.command(format!("seal verify db.yaml --controller-url {url}"));
+    }
 }
