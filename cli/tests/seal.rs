@@ -531,6 +531,8 @@ fn in_place_replaces_the_secrets_and_nothing_else() {
     assert_eq!(folder.read("a.yaml"), a);
     folder.write("c.yaml", format!("{SECRET}---\n{a}"));
     folder.seal(&["--in-place", "c.yaml"]).fails(1, "`db` both sealed and as a Secret").hints("-w");
+    folder.write("d.yaml", SECRET);
+    folder.seal(&["--in-place", "d.yaml", "./d.yaml"]).succeeds();
     folder.seal(&["--in-place"]).fails(2, "FILE");
     folder.seal(&["--in-place", "-"]).fails(2, "stdin cannot be changed in place");
 }

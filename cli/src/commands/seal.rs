@@ -4,7 +4,7 @@
 
 use std::{
     io::{self, IsTerminal as _},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use crate::{
@@ -120,11 +120,12 @@ fn refuse_another_format(format: Option<Format>, existing: &Stream, path: &Path)
 }
 
 fn in_place(request: &Request, sources: &[Source]) -> Result<()> {
-    let mut prepared = Vec::new();
+    let mut prepared: Vec<(&PathBuf, &Source, String, Sealer<'_>)> = Vec::new();
     let configs = sources.iter().map(|source| Config::find(source.path.as_deref())).collect::<Result<Vec<_>>>()?;
     for (source, config) in sources.iter().zip(&configs) {
         let Some(path) = &source.path else { continue };
-        if source.count_secrets()? == 0 {
+        let is_given_twice = prepared.iter().any(|(known, ..)| is_same_file(known, path));
+        if is_given_twice || source.count_secrets()? == 0 {
             continue;
         }
         let mut sealer = Sealer::new(request, config, Some(path))?;
