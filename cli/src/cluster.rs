@@ -124,7 +124,9 @@ impl Cluster {
     fn verify(&self, path: &str, object: &SealedSecret) -> Result<Verdict> {
         let body = serde_json::to_vec(object).map_err(|_| Error::bug("a SealedSecret is no JSON"))?;
         let (status, answer) = self.within_deadline(self.asked_until_answered(path, body))?.map_err(|cause| {
-            Error::request(format!("the controller at {} gave no answer", self.address)).because(Wording(cause))
+            Error::request(format!("the controller at {} gave no answer", self.address))
+                .because(Wording(cause))
+                .hint("is the cluster of the kubeconfig's context running? without one: `seal verify -i IDENTITY`")
         })?;
         let answer: Answer = serde_json::from_slice(&answer).unwrap_or_default();
         match (status, answer.ok) {
@@ -170,21 +172,22 @@ fn runtime() -> Result<Runtime> {
 }
 
 async fn config(context: Option<&str>, kubeconfig: Option<&Path>) -> Result<Config> {
-    let no_cluster = |cause: Box<dyn std::error::Error + Send + Sync>| {
+    let no_cluster = |cause: &dyn std::error::Error| {
         Error::request("there is no usable kubeconfig")
-            .because(cause)
+            .because(Text(cause.to_string()))
             .hint("set KUBECONFIG, or pass --kubeconfig and --context")
     };
     if context.is_none() && kubeconfig.is_none() {
-        return Config::infer().await.map_err(|cause| no_cluster(cause.into()));
+        // Who is not in a pod need not read that this is no pod: the source tells of the kubeconfig.
+        return Config::infer().await.map_err(|cause| no_cluster(std::error::Error::source(&cause).unwrap_or(&cause)));
     }
     let read = kubeconfig.map_or_else(Kubeconfig::read, Kubeconfig::read_from);
-    let kubeconfig = read.map_err(|cause| no_cluster(cause.into()))?;
+    let kubeconfig = read.map_err(|cause| no_cluster(&cause))?;
     if let Some(context) = context {
         known_context(&kubeconfig, context)?;
     }
     let options = KubeConfigOptions { context: context.map(str::to_owned), ..Default::default() };
-    Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|cause| no_cluster(cause.into()))
+    Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|cause| no_cluster(&cause))
 }
 
 fn known_context(kubeconfig: &Kubeconfig, context: &str) -> Result<()> {
