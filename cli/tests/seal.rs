@@ -532,6 +532,8 @@ fn in_place_replaces_the_secrets_and_nothing_else() {
     folder.write("c.yaml", format!("{SECRET}---\n{a}"));
     folder.seal(&["--in-place", "c.yaml"]).fails(1, "`db` both sealed and as a Secret").hints("-w");
     folder.write("d.yaml", SECRET);
+    let merged = folder.seal_with_stdin(&["-w", "d.yaml"], SECRET.as_bytes());
+    merged.fails(1, "d.yaml holds a Secret that is not sealed").hints("--in-place");
     folder.seal(&["--in-place", "d.yaml", "./d.yaml"]).succeeds();
     folder.seal(&["--in-place"]).fails(2, "FILE");
     folder.seal(&["--in-place", "-"]).fails(2, "stdin cannot be changed in place");

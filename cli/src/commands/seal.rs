@@ -95,6 +95,7 @@ fn to_file(request: &Request, sources: &[Source], path: &Path, prune: bool) -> R
     let after = match existing.filter(|stream| !stream.is_empty()) {
         Some(stream) => {
             refuse_another_format(request.format, &stream, path)?;
+            refuse_unsealed(&stream, path)?;
             let text = merged_text(&stream, sources, path, prune, &mut sealer)?;
             stream.text.encode_like(&text)
         }
@@ -117,6 +118,17 @@ fn refuse_another_format(format: Option<Format>, existing: &Stream, path: &Path)
     }
     Err(Error::usage(format!("{} is {is}, and -o asks for another format", path.display()))
         .hint("leave -o out to merge into it, or write another file"))
+}
+
+/// A file that is merged into is about to be committed.
+fn refuse_unsealed(existing: &Stream, path: &Path) -> Result<()> {
+    for document in &existing.documents {
+        if !existing.secrets(document).map_err(|error| error.within(path.display()))?.is_empty() {
+            return Err(Error::request(format!("{} holds a Secret that is not sealed", path.display()))
+                .hint(format!("seal it where it stands: seal --in-place {}", path.display())));
+        }
+    }
+    Ok(())
 }
 
 fn in_place(request: &Request, sources: &[Source]) -> Result<()> {
