@@ -73,6 +73,15 @@ impl WriteError {
             _ => self.to_string(),
         }
     }
+
+    /// With one name in place of another: nobody knows the Secret of a rehearsal, and its name is new each time.
+    fn renamed(self, from: &str, to: &str) -> Self {
+        match self {
+            Self::Refused(error) => Self::Refused(error.renamed(from, to)),
+            Self::Unavailable(error) => Self::Unavailable(error.renamed(from, to)),
+            other => other,
+        }
+    }
 }
 
 impl From<ApiError> for WriteError {
@@ -122,7 +131,9 @@ impl Writer {
     /// the old Secret.
     pub async fn replace_secret(&self, desired: &Desired, facts: &Facts) -> Result<ObjectMeta, WriteError> {
         let rehearsal = rehearsal_name(Timestamp::now());
-        self.apply(desired, &rehearsal, Guard::Absent, true).await?;
+        self.apply(desired, &rehearsal, Guard::Absent, true)
+            .await
+            .map_err(|error| error.renamed(&rehearsal, &desired.name))?;
         self.delete_secret(&Key::new(&desired.namespace, &desired.name), facts).await?;
         self.create_secret(desired).await
     }
@@ -188,7 +199,7 @@ impl Writer {
         match patched {
             Ok(patched) => Ok(patched.metadata),
             // A failed `test` is 422: somebody was faster.
-            Err(error) if error.is_invalid() => Err(WriteError::Conflict),
+            Err(error) if error.is_invalid() && !error.names_who_refuses() => Err(WriteError::Conflict),
             Err(error) => Err(into_read_again(error)),
         }
     }

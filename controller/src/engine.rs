@@ -29,29 +29,27 @@ use crate::{
 /// How long work that is under way may take once the process is to end.
 const DRAIN: Duration = Duration::from_secs(20);
 
+/// While there is work here, which time it is, counted from 1.
+pub type Term = Option<u64>;
+
 /// The loop.
 #[derive(Clone)]
 pub struct Engine {
     context: Context,
     queue: Arc<Mutex<Queue<Key>>>,
     woken: Arc<Notify>,
-    /// Whether there is anything to be done here at all: leading, caches synced, keys loaded.
-    is_active: watch::Receiver<bool>,
+    /// Whether there is anything to be done here at all (leading, caches synced, keys loaded), and for which time it is.
+    term: watch::Receiver<Term>,
     verify_every: Option<Duration>,
 }
 
 impl Engine {
     /// A loop with an empty queue.
-    pub fn new(
-        context: Context,
-        workers: usize,
-        verify_every: Option<Duration>,
-        is_active: watch::Receiver<bool>,
-    ) -> Self {
+    pub fn new(context: Context, workers: usize, verify_every: Option<Duration>, term: watch::Receiver<Term>) -> Self {
         let seed = std::process::id().into();
         let limits = Limits { slots: workers, kept_for_fresh: workers / 4, seed, ..Limits::default() };
         let queue = Arc::new(Mutex::new(Queue::new(limits)));
-        Self { context, queue, woken: Arc::default(), is_active, verify_every }
+        Self { context, queue, woken: Arc::default(), term, verify_every }
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue<Key>> {
@@ -60,7 +58,7 @@ impl Engine {
 
     /// Asks for a look at these objects.
     pub fn wake(&self, wake: Wake) {
-        if wake.is_empty() || !*self.is_active.borrow() {
+        if wake.is_empty() || self.term.borrow().is_none() {
             return;
         }
         let now = Instant::now();
@@ -95,20 +93,24 @@ impl Engine {
 
     /// Works until `stop` says so; then finishes what is under way.
     pub async fn run(self, mut stop: watch::Receiver<bool>) {
-        let mut is_active = self.is_active.clone();
+        let mut terms = self.term.clone();
         let mut runs = JoinSet::new();
-        let mut was_active = false;
+        let mut last = None;
         while !*stop.borrow_and_update() {
-            let active = *is_active.borrow_and_update();
-            if active && !was_active {
-                self.wake_all();
-            } else if was_active && !active {
-                info!("not at work");
-                self.forget_all();
+            let term = *terms.borrow_and_update();
+            // An end may go unseen when the next beginning follows at once; what was not heard in between is asked for.
+            if term != last {
+                match term {
+                    Some(_) => self.wake_all(),
+                    None => {
+                        info!("not at work");
+                        self.queue().clear();
+                    }
+                }
             }
-            was_active = active;
+            last = term;
             let mut next_due = None;
-            if active {
+            if term.is_some() {
                 let mut queue = self.queue();
                 while let Some(run) = queue.take(Instant::now()) {
                     runs.spawn(self.clone().work(run));
@@ -126,7 +128,7 @@ impl Engine {
                 () = self.woken.notified() => {}
                 () = due => {}
                 Some(_) = runs.join_next() => while runs.try_join_next().is_some() {},
-                Ok(()) = is_active.changed() => {}
+                Ok(()) = terms.changed() => {}
                 _ = stop.changed() => {}
             }
         }
@@ -162,12 +164,6 @@ impl Engine {
         queue.done(&run.key, outcome, now);
         drop(queue);
         self.woken.notify_one();
-    }
-
-    fn forget_all(&self) {
-        let store = self.context.store();
-        let mut queue = self.queue();
-        store.keys().for_each(|key| queue.remove(key));
     }
 }
 

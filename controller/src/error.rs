@@ -103,6 +103,19 @@ impl ApiError {
         self
     }
 
+    /// Whether admission refused, and said so: after [`Self::of_secret_write`], only a name is left of a text.
+    pub fn names_who_refuses(&self) -> bool {
+        matches!(self, Self::Status { message, .. } if !message.is_empty())
+    }
+
+    /// With another name in the text.
+    pub fn renamed(mut self, from: &str, to: &str) -> Self {
+        if let Self::Status { message, .. } = &mut self {
+            *message = message.replace(from, to);
+        }
+        self
+    }
+
     /// For people: Kubernetes' own text, shortened, or the fields that it found fault with.
     ///
     /// Where the request held a Secret, ask [`ApiError::of_secret_write`] first.

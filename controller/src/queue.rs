@@ -173,6 +173,12 @@ impl<K: Clone + Eq + Ord + Hash> Queue<K> {
         }
     }
 
+    /// Forgets all keys and their failures; runs that are under way are their last.
+    pub fn clear(&mut self) {
+        let keys: Vec<K> = self.entries.keys().cloned().collect();
+        keys.iter().for_each(|key| self.remove(key));
+    }
+
     /// The next key to run, if one is due and a slot is free for it.
     pub fn take(&mut self, now: Instant) -> Option<Run<K>> {
         let lane = self.next_lane(now)?;
@@ -511,6 +517,17 @@ mod tests {
         queue.remove(&"unknown");
         queue.done(&"unknown", GOOD, clock.at(1.0));
         assert_eq!(queue.running(), 1);
+    }
+
+    #[test]
+    fn a_cleared_queue_holds_nothing_and_ends_what_runs() {
+        let (mut queue, clock) = queue(1, 0);
+        queue.add("running", Lane::Fresh, clock.at(0.0));
+        queue.add("waiting", Lane::Fresh, clock.at(0.0));
+        queue.take(clock.at(0.0));
+        queue.clear();
+        queue.done(&"running", RETRY, clock.at(1.0));
+        assert_eq!((queue.take(clock.at(999.0)), queue.next_due()), (None, None));
     }
 
     #[test]

@@ -28,7 +28,7 @@ use tracing::{info, warn};
 
 use crate::{
     apply::Writer,
-    engine::Engine,
+    engine::{Engine, Term},
     error::ApiError,
     events,
     http::{self, Served},
@@ -82,7 +82,7 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     let (events, publisher) = events::channel(client.clone(), &settings.replica, metrics.clone());
     let report = Report { metrics, events };
 
-    let (active, is_active) = watch::channel(false);
+    let (active, term) = watch::channel(None);
     let (synced_objects, objects) = watch::channel(false);
     let (synced_secrets, secrets) = watch::channel(false);
     let (stop, stopped) = watch::channel(false);
@@ -114,7 +114,7 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
         metrics.objects(store.readiness());
         metrics.key_objects(store.key_uses());
     });
-    let engine = Engine::new(context.clone(), settings.workers, settings.verify_every, is_active);
+    let engine = Engine::new(context.clone(), settings.workers, settings.verify_every, term);
 
     let leases: Api<Lease> = Api::namespaced(client.clone(), &settings.namespace);
     let election = lease::Settings::new(settings.replica.clone());
@@ -122,11 +122,12 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
         is_drained.await.ok();
     }));
     let authority = authority(leadership, is_schema_right, led, context.report.metrics.clone());
-    let readiness = readiness(is_led.clone(), objects, secrets, published.clone(), (ready, active));
+    let (loaded, is_loaded) = watch::channel(false);
+    let readiness = readiness(is_led.clone(), objects, secrets, is_loaded, (ready, active));
     let served = served(&context, is_ready, published_recipient);
     let object_watch = watch_objects(client.clone(), context.clone(), engine.clone(), synced_objects);
     let secret_watch = watch_secrets(client.clone(), context.clone(), engine.clone(), synced_secrets);
-    let key_watch = follow_keys(published, (index, recipient), context.clone(), engine.clone());
+    let key_watch = follow_keys(published, (index, recipient, loaded), context.clone(), engine.clone());
     let mut work = tokio::spawn(engine.run(stopped));
     let mut signals = Signals::new()?;
     let listener = TcpListener::bind(settings.listen).await.map_err(RunError::Listen)?;
@@ -238,20 +239,27 @@ async fn authority(
     }
 }
 
-/// `ready`: all caches are synced and the keys loaded. `active`: ready, and leading.
+/// `ready`: all caches are synced and the keys loaded. `active`: ready, and leading, with the number of the time.
 async fn readiness(
     mut led: watch::Receiver<bool>,
     mut objects: watch::Receiver<bool>,
     mut secrets: watch::Receiver<bool>,
-    mut keys: watch::Receiver<Published>,
-    (ready, active): (watch::Sender<bool>, watch::Sender<bool>),
+    mut keys: watch::Receiver<bool>,
+    (ready, active): (watch::Sender<bool>, watch::Sender<Term>),
 ) {
+    let mut terms = 0;
     loop {
-        let is_ready =
-            *objects.borrow_and_update() && *secrets.borrow_and_update() && keys.borrow_and_update().is_ready;
+        let is_ready = *objects.borrow_and_update() && *secrets.borrow_and_update() && *keys.borrow_and_update();
         let is_active = *led.borrow_and_update() && is_ready;
         ready.send_if_modified(|ready| std::mem::replace(ready, is_ready) != is_ready);
-        active.send_if_modified(|active| std::mem::replace(active, is_active) != is_active);
+        active.send_if_modified(|term| {
+            let is_news = term.is_some() != is_active;
+            if is_news {
+                terms += u64::from(is_active);
+                *term = is_active.then_some(terms);
+            }
+            is_news
+        });
         let changed = tokio::select! {
             changed = led.changed() => changed,
             changed = objects.changed() => changed,
@@ -369,23 +377,61 @@ pub(crate) fn watch_error(error: watcher::Error) -> String {
 }
 
 /// Passes a new index on, and looks at every object that uses a key of which something else is known now.
+///
+/// `loaded` is said after there is an index, and taken back before there is none: an object that was looked at with the
+/// keys of a controller that has not read them yet would be told that nobody can open it.
 async fn follow_keys(
     mut published: watch::Receiver<Published>,
-    (index, recipient): (watch::Sender<Arc<KeyIndex>>, watch::Sender<Option<Recipient>>),
+    (index, recipient, loaded): (watch::Sender<Arc<KeyIndex>>, watch::Sender<Option<Recipient>>, watch::Sender<bool>),
     context: Context,
     engine: Engine,
 ) {
     while published.changed().await.is_ok() {
-        let next = {
+        let (next, is_loaded) = {
             let published = published.borrow_and_update();
             context.report.metrics.identities(published.identities);
             context.report.metrics.rings(&published.rings, &published.findings);
             recipient.send_replace(published.recipient.clone());
-            published.index.clone()
+            (published.index.clone(), published.is_ready)
         };
+        if !is_loaded {
+            loaded.send_replace(false);
+        }
         let changed = next.changed_since(&index.borrow());
         index.send_replace(next);
+        if !is_loaded {
+            continue;
+        }
+        loaded.send_replace(true);
         let keys = context.store().sealed_to(&changed);
         engine.wake(keys.into_iter().map(|key| (key, Cause::Drift)).collect());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    #[tokio::test]
+    async fn each_beginning_is_another_term_and_nothing_begins_before_the_keys_are_there() {
+        let (led, is_led) = watch::channel(true);
+        let (loaded, is_loaded) = watch::channel(false);
+        let (_objects, objects) = watch::channel(true);
+        let (_secrets, secrets) = watch::channel(true);
+        let (ready, mut is_ready) = watch::channel(true);
+        let (active, mut term) = watch::channel(None);
+        tokio::spawn(readiness(is_led, objects, secrets, is_loaded, (ready, active)));
+
+        assert!(!*is_ready.wait_for(|ready| !ready).await.unwrap());
+        assert_eq!(*term.borrow(), None, "no keys yet");
+        loaded.send_replace(true);
+        assert_eq!(*term.wait_for(Option::is_some).await.unwrap(), Some(1));
+        led.send_replace(false);
+        term.wait_for(Option::is_none).await.unwrap();
+        assert!(*is_ready.borrow(), "a replica that does not lead is ready too");
+        led.send_replace(true);
+        assert_eq!(*term.wait_for(Option::is_some).await.unwrap(), Some(2));
     }
 }

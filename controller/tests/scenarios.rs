@@ -427,7 +427,8 @@ async fn without_the_lease_or_under_an_older_schema_nothing_is_written() {
             "lease over" => scenario.announcement.announce(Some(Instant::now())),
             _ => drop(scenario.schema.send_replace(false)),
         }
-        assert_eq!(scenario.look().await, Next::Nothing, "{why}");
+        // The lease may come back before anybody heard that it was gone: the object is not forgotten.
+        assert_eq!(scenario.look().await, Next::Retry(Duration::ZERO), "{why}");
         assert_eq!(scenario.lines(), [""; 0], "{why}");
     }
 }

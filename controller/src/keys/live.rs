@@ -180,7 +180,11 @@ impl Keeper {
         let has_ring = !rings.own.is_empty();
         let elsewhere: Vec<_> = rings.elsewhere.keys().cloned().collect();
 
-        let (opened, findings, index) = opened(&own, &identities).await;
+        let Some((opened, findings, index)) = opened(&own, &identities).await else {
+            // A panic, which the hook has logged. What is known stays.
+            self.retry = Some(Instant::now() + RETRY);
+            return;
+        };
         let verdicts: Vec<_> = opened.iter().map(|ring| verdict(ring, &findings)).collect();
         self.publish.send_replace(Published {
             is_ready: !identities.is_empty(),
@@ -330,15 +334,15 @@ enum Lack {
     Read(#[from] ApiError),
 }
 
-/// Opens all rings, away from the async workers.
-async fn opened(own: &[KeyRing], identities: &[ClusterIdentity]) -> (Vec<OpenedRing>, Vec<Finding>, KeyIndex) {
+/// Opens all rings, away from the async workers. None: it panicked.
+async fn opened(own: &[KeyRing], identities: &[ClusterIdentity]) -> Option<(Vec<OpenedRing>, Vec<Finding>, KeyIndex)> {
     let (own, identities) = (own.to_vec(), identities.to_vec());
     let work = move || {
         let opened: Vec<_> = own.iter().map(|ring| rings::open(ring, &identities)).collect();
         let (index, findings) = KeyIndex::new(&opened);
         (opened, findings, index)
     };
-    tokio::task::spawn_blocking(work).await.unwrap_or_default()
+    tokio::task::spawn_blocking(work).await.ok()
 }
 
 /// The worst that is wrong with a ring, by itself or beside the others.

@@ -110,6 +110,9 @@ impl From<Next> for Look {
 /// Looks at one object. With `verify`, the Secret itself is read even where nothing speaks for a change.
 pub async fn reconcile(context: &Context, key: &Key, verify: bool) -> Look {
     let keys = context.keys.borrow().clone();
+    if context.store().summary(key).is_none() {
+        return Next::Nothing.into();
+    }
     if !verify && context.store().is_settled(key, &keys) {
         return Next::Settled.into();
     }
@@ -119,7 +122,9 @@ pub async fn reconcile(context: &Context, key: &Key, verify: bool) -> Look {
             Ok(look) => return look,
             Err(WriteError::Conflict) => must_ask = true,
             // Also where the namespace is going: the garbage collector is at work, and a drift that is not.
-            Err(WriteError::NotLeading | WriteError::Gone | WriteError::Terminating) => return Next::Nothing.into(),
+            Err(WriteError::Gone | WriteError::Terminating) => return Next::Nothing.into(),
+            // The lease may be ours again before anybody hears that it was not: nothing is to be forgotten meanwhile.
+            Err(WriteError::NotLeading) => return Next::Retry(Duration::ZERO).into(),
             Err(error @ (WriteError::Refused(_) | WriteError::Unavailable(_))) => {
                 context.report.unanswered(key, &error);
                 return Next::Retry(Duration::ZERO).into();
