@@ -33,9 +33,37 @@ pub(crate) fn ask(question: &str) -> Result<Answer> {
     Ok(if is_yes { Answer::Yes } else { Answer::No })
 }
 
+/// Asks on the terminal for a line that is not shown.
+pub(crate) fn hidden(prompt: &str) -> io::Result<String> {
+    #[cfg(unix)]
+    show_again_when_interrupted();
+    rpassword::prompt_password(prompt)
+}
+
+/// Ctrl-C at a hidden prompt must not leave a terminal behind that shows nothing of what is typed.
+#[cfg(unix)]
+fn show_again_when_interrupted() {
+    use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    static WATCHED: std::sync::Once = std::sync::Once::new();
+
+    WATCHED.call_once(|| {
+        let Ok(terminal) = std::fs::File::open("/dev/tty") else { return };
+        let Ok(as_it_was) = tcgetattr(&terminal) else { return };
+        let Ok(mut signals) = signal_hook::iterator::Signals::new([SIGHUP, SIGINT, SIGTERM]) else { return };
+        std::thread::spawn(move || {
+            if let Some(signal) = signals.forever().next() {
+                // It may be gone; there is nobody left to tell.
+                tcsetattr(&terminal, OptionalActions::Now, &as_it_was).ok();
+                std::process::exit(128 + signal);
+            }
+        });
+    });
+}
+
 /// Asks for a passphrase without showing it.
 pub(crate) fn passphrase(prompt: &str) -> Result<SecretString> {
-    let typed = rpassword::prompt_password(prompt).map_err(|cause| {
+    let typed = hidden(prompt).map_err(|cause| {
         Error::request("there is no terminal on which to ask for the passphrase")
             .because(cause)
             .hint("decrypt the file first: `age -d FILE | seal ... -i -`")

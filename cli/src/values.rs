@@ -13,7 +13,7 @@ use crate::{
     error::{Error, Result},
     files,
     manifest::text::Text,
-    output,
+    output, terminal,
 };
 
 /// Values by the key that they get. They are wiped when dropped.
@@ -68,7 +68,7 @@ fn asked_values(keys: Vec<DataKey>, trim: bool, stdin_is_taken: bool) -> Result<
 }
 
 fn prompted(key: &DataKey) -> Result<Zeroizing<Vec<u8>>> {
-    let typed = rpassword::prompt_password(format!("Value for {}: ", key.as_str()))
+    let typed = terminal::hidden(&format!("Value for {}: ", key.as_str()))
         .map(Zeroizing::new)
         .map_err(|cause| Error::request("cannot ask on the terminal").because(cause))?;
     if typed.is_empty() {

@@ -194,43 +194,72 @@ fn one_of_several_objects_is_named() {
     folder.seal_with_stdin(&["set", "other.yaml", "k"], b"x").fails(1, "holds no SealedSecret").hints("seal create");
 }
 
-/// On a terminal the value is asked for and not shown. The terminal is a real one, made by `script`.
 #[cfg(target_os = "linux")]
-#[test]
-fn on_a_terminal_the_value_is_typed_unseen() {
+mod on_a_terminal {
     use std::{
         io::{Read as _, Write as _},
-        process::{Command, Stdio},
+        process::{Child, Command, Stdio},
         time::{Duration, Instant},
     };
-    let folder = folder();
-    let session = format!("tty; exec {} set db.yaml password", env!("CARGO_BIN_EXE_seal"));
-    let mut child = folder
-        .command("script")
-        .args(["--quiet", "--return", "--command", &session, "/dev/null"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("`script` is installed (util-linux)");
-    let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-    let mut shown = Vec::new();
-    let mut byte = [0];
-    while !String::from_utf8_lossy(&shown).contains("Value for password: ") {
-        assert_eq!(stdout.read(&mut byte).unwrap(), 1, "no prompt: {}", String::from_utf8_lossy(&shown));
-        shown.push(byte[0]);
-    }
-    let terminal = String::from_utf8_lossy(&shown).lines().next().unwrap().trim().to_owned();
-    let started = Instant::now();
-    loop {
-        let state = Command::new("stty").args(["-a", "-F", &terminal]).output().unwrap();
-        if String::from_utf8_lossy(&state.stdout).split_whitespace().any(|word| word == "-echo") {
-            break;
+
+    use super::*;
+
+    /// Runs `session` on a real terminal, made by `script`, up to where it asks and shows nothing of what is typed.
+    fn asked(folder: &Folder, session: &str) -> Child {
+        let session = format!("tty; {session}");
+        let mut child = folder
+            .command("script")
+            .args(["--quiet", "--return", "--command", &session, "/dev/null"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("`script` is installed (util-linux)");
+        let stdout = child.stdout.as_mut().unwrap();
+        let mut shown = Vec::new();
+        let mut byte = [0];
+        while !String::from_utf8_lossy(&shown).contains("Value for password: ") {
+            assert_eq!(stdout.read(&mut byte).unwrap(), 1, "no prompt: {}", String::from_utf8_lossy(&shown));
+            shown.push(byte[0]);
         }
-        assert!(started.elapsed() < Duration::from_secs(10), "the terminal goes on showing what is typed");
+        let terminal = String::from_utf8_lossy(&shown).lines().next().unwrap().trim().to_owned();
+        let started = Instant::now();
+        loop {
+            let state = Command::new("stty").args(["-a", "-F", &terminal]).output().unwrap();
+            if String::from_utf8_lossy(&state.stdout).split_whitespace().any(|word| word == "-echo") {
+                return child;
+            }
+            assert!(started.elapsed() < Duration::from_secs(10), "the terminal goes on showing what is typed");
+        }
     }
-    stdin.write_all(format!("{MARKER}\n").as_bytes()).unwrap();
-    stdout.read_to_end(&mut shown).unwrap();
-    assert!(child.wait().unwrap().success());
-    assert!(!String::from_utf8_lossy(&shown).contains(MARKER));
-    assert_eq!(opened(&folder, "password"), MARKER.as_bytes());
+
+    /// Types, and gives everything that is shown until the end.
+    fn typed(child: &mut Child, keys: &[u8]) -> String {
+        child.stdin.take().unwrap().write_all(keys).unwrap();
+        let mut shown = String::new();
+        child.stdout.take().unwrap().read_to_string(&mut shown).unwrap();
+        shown
+    }
+
+    #[test]
+    fn the_value_is_typed_unseen() {
+        let folder = folder();
+        let mut child = asked(&folder, &format!("exec {} set db.yaml password", env!("CARGO_BIN_EXE_seal")));
+        let shown = typed(&mut child, format!("{MARKER}\n").as_bytes());
+        assert!(child.wait().unwrap().success());
+        assert!(!shown.contains(MARKER));
+        assert_eq!(opened(&folder, "password"), MARKER.as_bytes());
+    }
+
+    #[test]
+    fn an_interrupt_leaves_a_terminal_that_shows_what_is_typed() {
+        let folder = folder();
+        let before = folder.read("db.yaml");
+        // The shell goes on after the interrupt, and tells how it finds the terminal.
+        let session = format!("trap : INT; {} set db.yaml password; stty -a", env!("CARGO_BIN_EXE_seal"));
+        let mut child = asked(&folder, &session);
+        let shown = typed(&mut child, b"\x03");
+        child.wait().unwrap();
+        assert!(shown.split_whitespace().any(|word| word == "echo"), "{shown}");
+        assert_eq!(folder.read("db.yaml"), before);
+    }
 }
