@@ -226,10 +226,11 @@ mod on_a_terminal {
         loop {
             let state = Command::new("stty").args(["-a", "-F", &terminal]).output().unwrap();
             if String::from_utf8_lossy(&state.stdout).split_whitespace().any(|word| word == "-echo") {
-                return child;
+                break;
             }
             assert!(started.elapsed() < Duration::from_secs(10), "the terminal goes on showing what is typed");
         }
+        child
     }
 
     /// Types, and gives everything that is shown until the end.
