@@ -379,7 +379,10 @@ fn an_ending_token_is_replaced_before_anybody_notices() {
             let (logins, renewals) =
                 (world.bao.count("update auth/approle/login")?, world.bao.count("auth/token/renew-self")?);
             assert!((2..=4).contains(&logins), "{logins} logins");
-            assert!((2..=6).contains(&renewals), "{renewals} renewals");
+            assert!(
+                (2..=10).contains(&renewals),
+                "{renewals} renewals: one every two seconds, and sooner near the longest life"
+            );
             let denied = world.bao.requests()?.iter().filter(|request| request.contains("lookup-self")).count();
             assert_eq!(denied, 0, "no request was denied");
             Ok(())
