@@ -26,6 +26,8 @@ use crate::{
     store::{Cause, Key, Wake},
 };
 
+/// No settled object is verified so soon after a start: a cluster that comes up has other worries.
+const QUIET_START: Duration = Duration::from_secs(600);
 /// How long work that is under way may take once the process is to end.
 const DRAIN: Duration = Duration::from_secs(20);
 
@@ -81,7 +83,7 @@ impl Engine {
             if store.is_settled(key, &keys) {
                 settled += 1;
                 if let Some(period) = self.verify_every {
-                    let due = now + queue.spread(key, Duration::ZERO, period);
+                    let due = now + queue.spread(key, QUIET_START.min(period / 2), period);
                     queue.add(key.clone(), Lane::Periodic, due);
                 }
             } else {

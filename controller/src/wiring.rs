@@ -5,12 +5,15 @@
 //! Keeper -> KeyIndex --^          ^-- Writer <- lease, schema
 //! ```
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    fmt::Debug,
+    sync::{Arc, Mutex, PoisonError},
+};
 
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, stream};
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::Secret};
 use kube::{
-    Api, Client, Config,
+    Api, Client, Config, Resource,
     api::{DynamicObject, PartialObjectMeta},
     config::{KubeConfigOptions, Kubeconfig},
     core::ApiResource,
@@ -18,6 +21,7 @@ use kube::{
 };
 use seal_crds::{OWNER_LABEL, SealedSecret};
 use seal_envelope::Recipient;
+use serde::de::DeserializeOwned;
 use thiserror::Error;
 use tokio::{
     net::TcpListener,
@@ -286,9 +290,7 @@ fn served(context: &Context, ready: watch::Receiver<bool>, recipient: watch::Rec
 async fn watch_objects(client: Client, context: Context, engine: Engine, synced: watch::Sender<bool>) {
     let kind = ApiResource::erase::<SealedSecret>(&());
     let api: Api<DynamicObject> = Api::all_with(client, &kind);
-    // A page is in memory as a whole, and anybody's object may have 1.5 MB: 250 of those took 700 MB at a start.
-    let config = watcher::Config::default().page_size(32);
-    let stream = watcher(api, config).backoff(Soon::default());
+    let stream = streamed(api, watcher::Config::default());
     follow(
         stream,
         "SealedSecrets",
@@ -316,9 +318,7 @@ async fn watch_objects(client: Client, context: Context, engine: Engine, synced:
 /// Metadata of the Secrets with our label. Foreign ones never arrive, and no Secret's bytes do.
 async fn watch_secrets(client: Client, context: Context, engine: Engine, synced: watch::Sender<bool>) {
     let api: Api<PartialObjectMeta<Secret>> = Api::all(client);
-    // Annotations alone may have 256 KiB.
-    let config = watcher::Config::default().labels(OWNER_LABEL).page_size(100);
-    let stream = watcher(api, config).backoff(Soon::default());
+    let stream = streamed(api, watcher::Config::default().labels(OWNER_LABEL));
     follow(
         stream,
         "Secrets",
@@ -341,6 +341,33 @@ async fn watch_secrets(client: Client, context: Context, engine: Engine, synced:
         synced,
     )
     .await;
+}
+
+/// A watch whose first list is streamed, or comes in pages where the API server cannot do that.
+///
+/// A page is in memory as a whole, and anybody's object may have 1.5 MB: pages of 250 took 700 MB at a start. Small
+/// pages take a request each, and ten thousand objects four times as long as one list. A stream has neither fault. It
+/// may begin with an older state than a list would, which costs nothing here: every write is guarded.
+fn streamed<K>(api: Api<K>, config: watcher::Config) -> impl Stream<Item = watcher::Result<watcher::Event<K>>>
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    let stream = watcher(api.clone(), config.clone().streaming_lists()).backoff(Soon::default()).boxed();
+    let pages = move || watcher(api, config.page_size(32)).backoff(Soon::default()).boxed();
+    stream::unfold((stream, Some(pages)), |(mut stream, mut pages)| async move {
+        let event = stream.next().await?;
+        if event.as_ref().err().is_some_and(is_unknown_to_the_server)
+            && let Some(pages) = pages.take()
+        {
+            stream = pages();
+        }
+        Some((event, (stream, pages)))
+    })
+}
+
+/// The API server does not know streamed lists, or has them switched off.
+fn is_unknown_to_the_server(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if matches!(status.code, 400 | 422))
 }
 
 /// Feeds a watch into `see` for ever, and says when its first list is complete.
