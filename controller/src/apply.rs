@@ -61,8 +61,11 @@ pub enum WriteError {
     #[error("the API server refuses the write")]
     Refused(#[source] ApiError),
     /// It may work another time.
-    #[error("the API server could not be reached")]
+    #[error("the API server could not do it")]
     Unavailable(#[source] ApiError),
+    /// What should decide on it panicked.
+    #[error("a fault of the controller")]
+    Fault,
 }
 
 impl WriteError {

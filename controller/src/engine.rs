@@ -142,7 +142,8 @@ impl Engine {
 
     async fn work(self, run: Run<Key>) {
         let started = Instant::now();
-        let look = guarded(sealed::reconcile(&self.context, &run.key, run.lane == Lane::Periodic)).await;
+        let verify = run.lane == Lane::Periodic;
+        let look = guarded(sealed::reconcile(&self.context, &run.key, verify, run.attempt)).await;
         let now = Instant::now();
         let next = match look {
             Some(Look { next, wrote }) => {

@@ -131,6 +131,8 @@ impl ApiError {
 
 /// How the text begins where a webhook refuses; Kubernetes sees to that.
 const WEBHOOK: &str = "admission webhook \"";
+/// How it begins where a webhook that must be asked does not answer.
+const DEAD_WEBHOOK: &str = "Internal error occurred: failed calling webhook \"";
 /// Kubernetes' own reasons; a webhook can give any other.
 const REASONS: [&str; 19] = [
     "AlreadyExists",
@@ -159,6 +161,10 @@ fn refused_by(message: &str) -> Option<String> {
     if let Some(rest) = message.strip_prefix(WEBHOOK) {
         let (name, _) = rest.split_once('"')?;
         return Some(format!("admission webhook {name} refuses the Secret"));
+    }
+    if let Some(rest) = message.strip_prefix(DEAD_WEBHOOK) {
+        let (name, _) = rest.split_once('"')?;
+        return Some(format!("admission webhook {name} does not answer"));
     }
     let (_, cause) = message.strip_prefix("secrets \"")?.split_once("\" is forbidden: ")?;
     if let Some(rest) = cause.strip_prefix("ValidatingAdmissionPolicy '") {
@@ -206,6 +212,8 @@ mod tests {
             );
             assert_eq!(told(422, "Invalid", &denied), "ValidatingAdmissionPolicy p refuses the Secret");
         }
+        let dead = "Internal error occurred: failed calling webhook \"policy.example.org\": it says hunter2";
+        assert_eq!(told(500, "InternalError", dead), "admission webhook policy.example.org does not answer");
         assert_eq!(told(403, "hunter2", "somebody says hunter2"), "403 Unknown, at data[password]");
         let quoting = ApiError::Status {
             code: 403,

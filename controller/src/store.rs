@@ -15,7 +15,10 @@ use std::{
 };
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::ObjectMeta, jiff::Timestamp};
-use seal_crds::{OWNER_LABEL, SealedSecret, SealedSecretStatus, condition};
+use seal_crds::{
+    OWNER_LABEL, SealedSecret, SealedSecretStatus,
+    condition::{self, SealedSecretReason},
+};
 use seal_envelope::KeyId;
 
 use crate::{
@@ -588,6 +591,11 @@ impl Summary {
             status: 0,
             ready: Ready::Unknown,
         }
+    }
+
+    /// Whether its status says already, and of this spec, that it is not ready for this reason.
+    pub fn is_told(&self, reason: SealedSecretReason) -> bool {
+        self.ready == Ready::No(reason)
     }
 
     fn is_same_wish(&self, other: &Self) -> bool {

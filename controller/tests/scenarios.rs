@@ -125,7 +125,12 @@ impl Scenario {
     }
 
     async fn look_at(&self, verify: bool) -> Next {
-        sealed::reconcile(&self.context, &Key::new("shop", "db"), verify).await.next
+        sealed::reconcile(&self.context, &Key::new("shop", "db"), verify, 0).await.next
+    }
+
+    /// A look after `failures` others that failed.
+    async fn look_again(&self, failures: u32) -> Next {
+        sealed::reconcile(&self.context, &Key::new("shop", "db"), false, failures).await.next
     }
 
     /// The requests since the last time, in order. Every answer of the script must have been used.
@@ -454,17 +459,72 @@ async fn a_server_in_trouble_gets_one_request_and_the_object_its_backoff() {
 }
 
 #[tokio::test]
-async fn an_object_that_keeps_changing_is_given_up_for_now() {
+async fn a_failure_that_lasts_is_told_once_whatever_its_words_are_and_heals() {
     let scenario = Scenario::new();
     let object = scenario.object();
     scenario.arrives(&object);
-    let wrong = || found(secret("160", json!({"password": base64("edited")})));
-    scenario.answers([conflict()]);
-    for _ in 0..3 {
-        scenario.answers([found(object.clone()), wrong(), conflict()]);
-    }
+    scenario.answers([failure(500, "InternalError", json!([]))]);
     assert_eq!(scenario.look().await, Next::Retry(Duration::ZERO));
-    assert_eq!(scenario.lines().iter().filter(|line| *line == APPLY).count(), 4);
+    assert_eq!(scenario.lines(), [APPLY], "the first time, nobody is told");
+
+    let trouble = failure(500, "InternalError", json!([]));
+    scenario.answers([trouble, found(object.clone()), Answer::Patched(object.clone(), "200")]);
+    assert_eq!(scenario.look_again(1).await, Next::Retry(Duration::ZERO));
+    let requests = scenario.requests();
+    assert_eq!(requests.len(), 3);
+    assert_eq!(ready(&requests), ("False".into(), "WriteFailed".into()));
+    let told = with_status(&object, "200", &requests[2].body);
+    let is_tried_again = |condition: &Value| condition["type"] == "Reconciling" && condition["status"] == "True";
+    assert!(told["status"]["conditions"].as_array().unwrap().iter().any(is_tried_again), "{told}");
+
+    for failures in 2..5 {
+        scenario.answers([found(told.clone()), failure(503, "ServiceUnavailable", json!([]))]);
+        scenario.look_again(failures).await;
+        assert_eq!(scenario.lines(), [OBJECT, APPLY], "the status says it already");
+    }
+    scenario.answers([found(told.clone()), applied("150"), Answer::Patched(object.clone(), "201")]);
+    assert_eq!(scenario.look_again(5).await, Next::Settled);
+    assert_eq!(ready(&scenario.requests()), ("True".into(), "Synced".into()));
+}
+
+#[tokio::test]
+async fn an_object_that_keeps_changing_is_given_up_for_now_and_the_next_time_that_is_told() {
+    for failures in [0, 1] {
+        let scenario = Scenario::new();
+        let object = scenario.object();
+        scenario.arrives(&object);
+        let wrong = || found(secret("160", json!({"password": base64("edited")})));
+        scenario.answers([conflict()]);
+        for _ in 0..3 {
+            scenario.answers([found(object.clone()), wrong(), conflict()]);
+        }
+        if failures > 0 {
+            scenario.answers([found(object.clone()), Answer::Patched(object.clone(), "200")]);
+        }
+        assert_eq!(scenario.look_again(failures).await, Next::Retry(Duration::ZERO));
+        let requests = scenario.requests();
+        assert_eq!(requests.iter().filter(|request| request.line == APPLY).count(), 4);
+        if failures > 0 {
+            assert_eq!(ready(&requests), ("False".into(), "WriteFailed".into()));
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_old_secret_that_may_not_be_removed_is_named() {
+    let scenario = Scenario::new();
+    let object = scenario.object();
+    scenario.arrives(&object);
+    let mut old = secret_metadata("90");
+    old["name"] = json!("old");
+    scenario.context.store().apply_secret(&serde_json::from_value(old).unwrap());
+    let refusal = failure(403, "Forbidden", json!([]));
+    scenario.answers([applied("150"), refusal, Answer::Patched(object.clone(), "200")]);
+    assert_eq!(scenario.look().await, Next::Retry(Duration::ZERO));
+    let requests = scenario.requests();
+    assert!(requests[1].line.starts_with("DELETE /api/v1/namespaces/shop/secrets/old"), "{}", requests[1].line);
+    assert_eq!(ready(&requests), ("False".into(), "WriteRefused".into()));
+    assert!(requests[2].body.to_string().contains("Secret old"), "{}", requests[2].body);
 }
 
 #[tokio::test]

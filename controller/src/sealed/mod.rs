@@ -34,7 +34,7 @@ use crate::{
     metrics::Write,
     report::Report,
     status::{self, Verdict},
-    store::{Key, Store},
+    store::{Key, OwnedSecret, Store},
 };
 
 /// How often a look is begun anew at once, because something changed under it.
@@ -107,8 +107,9 @@ impl From<Next> for Look {
     }
 }
 
-/// Looks at one object. With `verify`, the Secret itself is read even where nothing speaks for a change.
-pub async fn reconcile(context: &Context, key: &Key, verify: bool) -> Look {
+/// Looks at one object. With `verify`, the Secret itself is read even where nothing speaks for a change. `failures`: how
+/// many looks before this one failed in a row.
+pub async fn reconcile(context: &Context, key: &Key, verify: bool, failures: u32) -> Look {
     let keys = context.keys.borrow().clone();
     if context.store().summary(key).is_none() {
         return Next::Nothing.into();
@@ -125,13 +126,49 @@ pub async fn reconcile(context: &Context, key: &Key, verify: bool) -> Look {
             Err(WriteError::Gone | WriteError::Terminating) => return Next::Nothing.into(),
             // The lease may be ours again before anybody hears that it was not: nothing is to be forgotten meanwhile.
             Err(WriteError::NotLeading) => return Next::Retry(Duration::ZERO).into(),
-            Err(error @ (WriteError::Refused(_) | WriteError::Unavailable(_))) => {
-                context.report.unanswered(key, &error);
-                return Next::Retry(Duration::ZERO).into();
-            }
+            Err(error) => return unfinished(context, key, &error, failures).await,
         }
     }
-    Next::Retry(Duration::ZERO).into()
+    unfinished(context, key, &WriteError::Conflict, failures).await
+}
+
+/// Nothing came of a look. Where that lasts, the status says so: that is where people and Argo CD look, not in the log.
+async fn unfinished(context: &Context, key: &Key, error: &WriteError, failures: u32) -> Look {
+    context.report.unanswered(key, error);
+    let told = match lasting(error) {
+        Some((reason, message)) if failures > 0 => tell_lasting(context, key, reason, message).await,
+        _ => Ok(Next::Retry(Duration::ZERO).into()),
+    };
+    // What keeps the Secret from being written may keep the status from it too; the log has it.
+    told.unwrap_or_else(|_| Next::Retry(Duration::ZERO).into())
+}
+
+/// What the status says of a failure that lasts; nothing where no status can be written either.
+fn lasting(error: &WriteError) -> Option<(Reason, String)> {
+    match error {
+        WriteError::Unavailable(ApiError::Connection) => None,
+        WriteError::Unavailable(_) => Some((Reason::WriteFailed, format!("{}; it is tried again", error.text()))),
+        WriteError::Conflict => {
+            let message = "the object or its Secret keeps changing while it is worked on; it is tried again";
+            Some((Reason::WriteFailed, message.to_owned()))
+        }
+        WriteError::Fault => Some((Reason::InternalError, format!("{error}; its log says where"))),
+        WriteError::NotLeading | WriteError::Gone | WriteError::Terminating | WriteError::Refused(_) => None,
+    }
+}
+
+/// Writes into the status that a failure lasts, once: the words of the first time stay, whatever the next ones are.
+async fn tell_lasting(context: &Context, key: &Key, reason: Reason, message: String) -> Result<Look, WriteError> {
+    let Some(summary) = context.store().summary(key).cloned() else { return Ok(Next::Nothing.into()) };
+    if summary.is_told(reason) {
+        return Ok(Next::Retry(Duration::ZERO).into());
+    }
+    let object = match read::object(&context.client, key, &summary, None).await.map_err(unread)? {
+        Read::Object(object) => object,
+        Read::Unreadable(object) => Arc::new(*object),
+        Read::Gone => return Ok(Next::Nothing.into()),
+    };
+    tell(context, key, &object, &Verdict { reason, message, is_stalled: false, secret: None }, None).await
 }
 
 /// One pass. Err: nothing could be said about the object, not even in its status.
@@ -169,9 +206,7 @@ async fn attempt(context: &Context, key: &Key, keys: &Arc<KeyIndex>, must_ask: b
         }
         decision => match carry_out(context, &target, &live, decision).await {
             Ok(done) => finish(context, key, &object, &live, done).await,
-            Err(error @ WriteError::Refused(_)) => {
-                tell(context, key, &object, &failed(Reason::WriteRefused, &error), None).await
-            }
+            Err(error @ WriteError::Refused(_)) => tell(context, key, &object, &forbidden(error.text()), None).await,
             Err(error) => Err(error),
         },
     }
@@ -206,8 +241,12 @@ async fn decided(
         let decision = decide::decide(&observed, &keys);
         (live, decision)
     };
-    // The only way to fail is a panic, which the hook has logged.
-    tokio::task::spawn_blocking(work).await.map_err(|_| WriteError::Refused(ApiError::Malformed))
+    aside(work).await
+}
+
+/// Does work on a thread of its own. The only way to fail is a panic, which the hook has logged.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, WriteError> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| WriteError::Fault)
 }
 
 /// A Secret that is now as it should be.
@@ -263,16 +302,13 @@ async fn finish(
     }
     let strays = context.store().strays(key);
     for (stray, secret) in strays {
-        let facts = Facts { uid: secret.uid.to_string(), resource_version: secret.resource_version.to_string() };
-        match object.spec.deletion_policy() {
-            DeletionPolicy::Delete => {
-                context.writer.delete_secret(&stray, &facts).await?;
-                context.report.wrote(Write::Delete);
+        match leave(context, object, &stray, &secret).await {
+            Err(error @ WriteError::Refused(_)) => {
+                let message = format!("the old Secret {} cannot be let go of: {}", stray.name, error.text());
+                let look = tell(context, key, object, &forbidden(message), None).await?;
+                return Ok(Look { wrote: look.wrote || done.write.is_some(), ..look });
             }
-            DeletionPolicy::Retain => {
-                context.writer.release_secret(&stray, &facts, &object.uid().unwrap_or_default()).await?;
-                context.report.wrote(Write::Release);
-            }
+            left => left?,
         }
     }
     let secret = match object.status.as_ref().and_then(|status| status.secret.clone()) {
@@ -289,6 +325,23 @@ async fn finish(
     let created = matches!(done.write, Some(Write::Create | Write::Replace)).then_some(&done.facts);
     let look = tell(context, key, object, &verdict, created).await?;
     Ok(Look { wrote: look.wrote || done.write.is_some(), ..look })
+}
+
+/// Removes a Secret that the object made under another name, or lets go of it.
+async fn leave(context: &Context, object: &SealedSecret, stray: &Key, secret: &OwnedSecret) -> Result<(), WriteError> {
+    let facts = Facts { uid: secret.uid.to_string(), resource_version: secret.resource_version.to_string() };
+    let write = match object.spec.deletion_policy() {
+        DeletionPolicy::Delete => {
+            context.writer.delete_secret(stray, &facts).await?;
+            Write::Delete
+        }
+        DeletionPolicy::Retain => {
+            context.writer.release_secret(stray, &facts, &object.uid().unwrap_or_default()).await?;
+            Write::Release
+        }
+    };
+    context.report.wrote(write);
+    Ok(())
 }
 
 fn synced(object: &SealedSecret) -> String {
@@ -308,8 +361,9 @@ fn refused(refusal: Refusal) -> Verdict {
     Verdict { reason: refusal.reason, message: refusal.message, is_stalled: refusal.is_stalled, secret: None }
 }
 
-fn failed(reason: Reason, error: &WriteError) -> Verdict {
-    Verdict { reason, message: error.text(), is_stalled: false, secret: None }
+/// The API server will not have what is to be done.
+fn forbidden(message: String) -> Verdict {
+    Verdict { reason: Reason::WriteRefused, message, is_stalled: false, secret: None }
 }
 
 /// Writes the status if it says something new. `created`: the Secret that was just made for this object.
@@ -363,6 +417,12 @@ fn is_transition(object: &SealedSecret, verdict: &Verdict) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_told_as_the_controller_s_own_fault() {
+        let panicked = aside(|| Vec::<u8>::new()[0]).await.unwrap_err();
+        assert_eq!(lasting(&panicked).map(|(reason, _)| reason), Some(Reason::InternalError));
+    }
 
     #[test]
     fn a_delay_that_was_asked_for_does_not_change_what_the_outcome_is() {

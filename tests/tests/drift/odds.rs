@@ -1,11 +1,13 @@
 //! Circumstances that a Secret meets in real clusters: quotas, foreground deletion, old managedFields, haste.
 
+use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::{ResourceQuota, Secret};
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, PropagationPolicy};
-use seal_crds::condition::SealedSecretReason::WriteRefused;
+use seal_crds::condition::SealedSecretReason::{WriteFailed, WriteRefused};
 use seal_crds::{ADOPT_BY_ANNOTATION, SealedSecret};
-use seal_tests::{Context, Stage, in_namespace, wait};
+use seal_tests::control_plane::free_ports;
+use seal_tests::{Context, Stage, ensure, in_namespace, wait};
 use serde_json::json;
 
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -179,5 +181,35 @@ fn from_delete_to_retain_and_back_the_owner_reference_follows() {
             assert_eq!(stage.space.secrets().get("db").await?.owner_references().len(), owners, "{policy}");
         }
         Ok(())
+    });
+}
+
+#[test]
+fn an_admission_webhook_that_is_dead_is_named_and_the_object_heals_when_it_is_gone() {
+    in_namespace(|space| async move {
+        let (stage, _) = Stage::shared(space).await?;
+        let webhooks: Api<ValidatingWebhookConfiguration> = Api::all(stage.space.client.clone());
+        let name = stage.space.name.clone();
+        let [port] = free_ports()?;
+        let dead = serde_json::from_value(json!({"metadata": {"name": name}, "webhooks": [{
+            "name": "policy.example.org",
+            "clientConfig": {"url": format!("https://127.0.0.1:{port}/")},
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}},
+            "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["*"], "resources": ["secrets"]}],
+            "failurePolicy": "Fail", "sideEffects": "None", "admissionReviewVersions": ["v1"],
+        }]}))?;
+        webhooks.create(&PostParams::default(), &dead).await?;
+        let outcome = async {
+            stage.apply(&stage.seal("db", &[("password", "1")])?).await?;
+            let object = stage.reason("db", WriteFailed).await?;
+            let said = serde_json::to_string(&object.status)?;
+            ensure!(said.contains("policy.example.org"), "who is at fault is named: {said}");
+            stage.holds_nothing("db").await
+        }
+        .await;
+        webhooks.delete(&name, &DeleteParams::default()).await?;
+        outcome?;
+        stage.ready("db").await?;
+        stage.holds("db", &[("password", "1")]).await
     });
 }
