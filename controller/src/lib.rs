@@ -8,12 +8,14 @@
 
 pub mod apply;
 pub mod args;
+pub mod contest;
 pub mod engine;
 pub mod error;
 pub mod events;
 pub mod fields;
 pub mod http;
 pub mod keys;
+pub mod leading;
 pub mod lease;
 pub mod metrics;
 pub mod process;

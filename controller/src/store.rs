@@ -22,6 +22,7 @@ use seal_crds::{
 use seal_envelope::KeyId;
 
 use crate::{
+    contest::Contest,
     fields::{Fields, Part, Shape},
     keys::KeyIndex,
     metrics::Ready,
@@ -128,19 +129,6 @@ struct Entry {
     intended: Option<u64>,
     contest: Option<Box<Contest>>,
 }
-
-/// Somebody who keeps changing a Secret back.
-#[derive(Clone, Debug)]
-struct Contest {
-    manager: String,
-    repairs: u32,
-    last: Instant,
-}
-
-/// After so many repairs of the same manager's changes in a row the next one is put off.
-const PATIENCE: u32 = 3;
-const CONTEST_FORGOTTEN: Duration = Duration::from_secs(600);
-const LONGEST_CONTEST: Duration = Duration::from_secs(300);
 
 /// The objects, the Secrets, and what connects them.
 #[derive(Debug)]
@@ -525,28 +513,14 @@ impl Store {
 
     /// Who keeps changing this object's Secret back, and how much longer its repair is put off.
     pub fn contest(&self, key: &Key, now: Instant) -> Option<(String, Duration)> {
-        let contest = self.objects.get(key)?.contest.as_ref()?;
-        let wait = (contest.last + contest.patience()?).checked_duration_since(now)?;
-        (!wait.is_zero()).then(|| (contest.manager.clone(), wait))
+        self.objects.get(key)?.contest.as_ref()?.wait(now)
     }
 
     /// A change by `manager` was repaired.
     pub fn repaired(&mut self, key: &Key, manager: &str, now: Instant) {
-        let Some(entry) = self.objects.get_mut(key) else { return };
-        let repairs = match &entry.contest {
-            // Whoever it was: two who take turns are a fight as well.
-            Some(contest) if now.duration_since(contest.last) < CONTEST_FORGOTTEN => contest.repairs + 1,
-            _ => 1,
-        };
-        entry.contest = Some(Box::new(Contest { manager: manager.to_owned(), repairs, last: now }));
-    }
-}
-
-impl Contest {
-    /// How long after the last repair the next one waits.
-    fn patience(&self) -> Option<Duration> {
-        let doublings = self.repairs.checked_sub(PATIENCE)?;
-        Some(Duration::from_secs(1 << doublings.min(16)).min(LONGEST_CONTEST))
+        if let Some(entry) = self.objects.get_mut(key) {
+            entry.contest = Some(Box::new(Contest::repaired(entry.contest.as_deref(), manager, now)));
+        }
     }
 }
 
@@ -950,27 +924,6 @@ mod tests {
         assert!(store.take_full(&key("c")).is_none(), "it needs nothing");
         store.apply_object(Ok(object("b", "b", 2)));
         assert!(store.take_full(&key("b")).is_some(), "there is room again");
-    }
-
-    #[test]
-    fn repairs_are_put_off_ever_longer_while_somebody_goes_on_whatever_their_name() {
-        let (mut store, _) = settled();
-        let start = Instant::now();
-        let wait = |store: &Store, now| store.contest(&key("db"), now).map(|(_, wait)| wait.as_secs());
-        let mut now = start;
-        for expected in [None, None, Some(1), Some(2), Some(4)] {
-            now += Duration::from_secs(5);
-            store.repaired(&key("db"), "edit", now);
-            assert_eq!(wait(&store, now), expected);
-        }
-        store.repaired(&key("db"), "another", now);
-        assert_eq!(wait(&store, now), Some(8), "two who take turns are a fight as well");
-        for _ in 0..40 {
-            store.repaired(&key("db"), "edit", now);
-        }
-        assert_eq!(wait(&store, now), Some(300));
-        store.repaired(&key("db"), "edit", now + CONTEST_FORGOTTEN);
-        assert_eq!(wait(&store, now + CONTEST_FORGOTTEN), None);
     }
 
     #[test]

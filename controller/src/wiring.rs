@@ -5,45 +5,39 @@
 //! Keeper -> KeyIndex --^          ^-- Writer <- lease, schema
 //! ```
 
-use std::{
-    fmt::Debug,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use futures::{Stream, StreamExt, stream};
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::Secret};
 use kube::{
-    Api, Client, Config, Resource,
+    Api, Client, Config,
     api::{DynamicObject, PartialObjectMeta},
     config::{KubeConfigOptions, Kubeconfig},
     core::ApiResource,
-    runtime::{WatchStreamExt, watcher},
+    runtime::watcher,
 };
 use seal_crds::{OWNER_LABEL, SealedSecret};
 use seal_envelope::Recipient;
-use serde::de::DeserializeOwned;
 use thiserror::Error;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
     sync::{oneshot, watch},
 };
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::{
     apply::Writer,
-    engine::{Engine, Term},
-    error::ApiError,
+    engine::Engine,
     events,
     http::{self, Served},
     keys::{
         KeyIndex,
         live::{Keeper, Published},
     },
-    lease,
+    leading, lease,
     metrics::Metrics,
     report::Report,
-    rewatch::Soon,
+    rewatch::{follow, streamed},
     schema,
     sealed::{Context, decide, read},
     settings::{Cluster, Settings},
@@ -125,9 +119,9 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     let mut election = tokio::spawn(lease::run(leases, election, announcement, async {
         is_drained.await.ok();
     }));
-    let authority = authority(leadership, is_schema_right, led, context.report.metrics.clone());
+    let authority = leading::authority(leadership, is_schema_right, led, context.report.metrics.clone());
     let (loaded, is_loaded) = watch::channel(false);
-    let readiness = readiness(is_led.clone(), objects, secrets, is_loaded, (ready, active));
+    let readiness = leading::readiness(is_led.clone(), objects, secrets, is_loaded, (ready, active));
     let served = served(&context, is_ready, published_recipient);
     let object_watch = watch_objects(client.clone(), context.clone(), engine.clone(), synced_objects);
     let secret_watch = watch_secrets(client.clone(), context.clone(), engine.clone(), synced_secrets);
@@ -220,62 +214,6 @@ impl Signals {
     }
 }
 
-/// `led`: this replica holds the lease, and the CRDs are right.
-async fn authority(
-    mut leadership: lease::Leadership,
-    mut is_right: watch::Receiver<bool>,
-    led: watch::Sender<bool>,
-    metrics: Arc<Metrics>,
-) {
-    loop {
-        leadership.acquired().await;
-        if is_right.wait_for(|is_right| *is_right).await.is_err() {
-            return;
-        }
-        led.send_replace(true);
-        metrics.leading(true);
-        tokio::select! {
-            () = leadership.lost() => {}
-            _ = is_right.wait_for(|is_right| !*is_right) => {}
-        }
-        led.send_replace(false);
-        metrics.leading(false);
-    }
-}
-
-/// `ready`: all caches are synced and the keys loaded. `active`: ready, and leading, with the number of the time.
-async fn readiness(
-    mut led: watch::Receiver<bool>,
-    mut objects: watch::Receiver<bool>,
-    mut secrets: watch::Receiver<bool>,
-    mut keys: watch::Receiver<bool>,
-    (ready, active): (watch::Sender<bool>, watch::Sender<Term>),
-) {
-    let mut terms = 0;
-    loop {
-        let is_ready = *objects.borrow_and_update() && *secrets.borrow_and_update() && *keys.borrow_and_update();
-        let is_active = *led.borrow_and_update() && is_ready;
-        ready.send_if_modified(|ready| std::mem::replace(ready, is_ready) != is_ready);
-        active.send_if_modified(|term| {
-            let is_news = term.is_some() != is_active;
-            if is_news {
-                terms += u64::from(is_active);
-                *term = is_active.then_some(terms);
-            }
-            is_news
-        });
-        let changed = tokio::select! {
-            changed = led.changed() => changed,
-            changed = objects.changed() => changed,
-            changed = secrets.changed() => changed,
-            changed = keys.changed() => changed,
-        };
-        if changed.is_err() {
-            return;
-        }
-    }
-}
-
 /// What the HTTP endpoints answer from.
 fn served(context: &Context, ready: watch::Receiver<bool>, recipient: watch::Receiver<Option<Recipient>>) -> Served {
     let keys = context.keys.clone();
@@ -343,66 +281,6 @@ async fn watch_secrets(client: Client, context: Context, engine: Engine, synced:
     .await;
 }
 
-/// A watch whose first list is streamed, or comes in pages where the API server cannot do that.
-///
-/// A page is in memory as a whole, and anybody's object may have 1.5 MB: pages of 250 took 700 MB at a start. Small
-/// pages take a request each, and ten thousand objects four times as long as one list. A stream has neither fault. It
-/// may begin with an older state than a list would, which costs nothing here: every write is guarded.
-fn streamed<K>(api: Api<K>, config: watcher::Config) -> impl Stream<Item = watcher::Result<watcher::Event<K>>>
-where
-    K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
-{
-    let stream = watcher(api.clone(), config.clone().streaming_lists()).backoff(Soon::default()).boxed();
-    let pages = move || watcher(api, config.page_size(32)).backoff(Soon::default()).boxed();
-    stream::unfold((stream, Some(pages)), |(mut stream, mut pages)| async move {
-        let event = stream.next().await?;
-        if event.as_ref().err().is_some_and(is_unknown_to_the_server)
-            && let Some(pages) = pages.take()
-        {
-            stream = pages();
-        }
-        Some((event, (stream, pages)))
-    })
-}
-
-/// The API server does not know streamed lists, or has them switched off.
-fn is_unknown_to_the_server(error: &watcher::Error) -> bool {
-    matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if matches!(status.code, 400 | 422))
-}
-
-/// Feeds a watch into `see` for ever, and says when its first list is complete.
-async fn follow<K>(
-    stream: impl Stream<Item = watcher::Result<watcher::Event<K>>>,
-    what: &'static str,
-    mut see: impl FnMut(watcher::Event<K>),
-    synced: watch::Sender<bool>,
-) {
-    let mut stream = std::pin::pin!(stream);
-    while let Some(event) = stream.next().await {
-        match event {
-            Ok(event) => {
-                let is_complete = matches!(event, watcher::Event::InitDone);
-                see(event);
-                if is_complete && !synced.send_replace(true) {
-                    info!(what, "listed");
-                }
-            }
-            Err(error) => warn!(what, cause = watch_error(error), "a watch failed and is begun again"),
-        }
-    }
-}
-
-/// What a watch failed with, without what it was about.
-pub(crate) fn watch_error(error: watcher::Error) -> String {
-    match error {
-        watcher::Error::InitialListFailed(error)
-        | watcher::Error::WatchStartFailed(error)
-        | watcher::Error::WatchFailed(error) => ApiError::from(error).text(),
-        watcher::Error::WatchError(status) => format!("{} {}", status.code, status.reason),
-        watcher::Error::NoResourceVersion => "no resourceVersion".to_owned(),
-    }
-}
-
 /// Passes a new index on, and looks at every object that uses a key of which something else is known now.
 ///
 /// `loaded` is said after there is an index, and taken back before there is none: an object that was looked at with the
@@ -432,33 +310,5 @@ async fn follow_keys(
         loaded.send_replace(true);
         let keys = context.store().sealed_to(&changed);
         engine.wake(keys.into_iter().map(|key| (key, Cause::Drift)).collect());
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-    use super::*;
-
-    #[tokio::test]
-    async fn each_beginning_is_another_term_and_nothing_begins_before_the_keys_are_there() {
-        let (led, is_led) = watch::channel(true);
-        let (loaded, is_loaded) = watch::channel(false);
-        let (_objects, objects) = watch::channel(true);
-        let (_secrets, secrets) = watch::channel(true);
-        let (ready, mut is_ready) = watch::channel(true);
-        let (active, mut term) = watch::channel(None);
-        tokio::spawn(readiness(is_led, objects, secrets, is_loaded, (ready, active)));
-
-        assert!(!*is_ready.wait_for(|ready| !ready).await.unwrap());
-        assert_eq!(*term.borrow(), None, "no keys yet");
-        loaded.send_replace(true);
-        assert_eq!(*term.wait_for(Option::is_some).await.unwrap(), Some(1));
-        led.send_replace(false);
-        term.wait_for(Option::is_none).await.unwrap();
-        assert!(*is_ready.borrow(), "a replica that does not lead is ready too");
-        led.send_replace(true);
-        assert_eq!(*term.wait_for(Option::is_some).await.unwrap(), Some(2));
     }
 }

@@ -36,11 +36,10 @@ use crate::{
     apply::{DEADLINE, WriteError, Writer},
     error::{ApiError, within},
     report::Report,
-    rewatch::Soon,
+    rewatch::{Soon, watch_error},
     settings::FirstRing,
     status,
     store::Key,
-    wiring::watch_error,
 };
 
 /// Marks, on the published ConfigMap, that this namespace had its first ring: it is made once and never again.
