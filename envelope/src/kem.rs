@@ -9,6 +9,7 @@
 //! Follows draft-connolly-cfrg-xwing-kem, which HPKE names MLKEM768-X25519: the shared secret is
 //! `SHA3-256(ss_M || ss_X || ct_X || pk_X || 5c2e2f2f5e5c)`.
 
+use curve25519_dalek::montgomery::MontgomeryPoint;
 use hpke::{Deserializable, HpkeError, Kem, Serializable, kem::XWing, rand_core::CryptoRng};
 use ml_kem::{Decapsulate, KeyExport, array::sizes::U32, ml_kem_768};
 use sha3::{Digest, Sha3_256};
@@ -72,9 +73,12 @@ impl PrivateKey {
 }
 
 /// Whether an X25519 share or public key gives an all-zero secret with every scalar (RFC 7748, section 6.1).
+///
+/// Those are the points of the order 8 and its divisors, on the curve and on its twist: eight times such a point is the
+/// identity, whose u is 0. The point is public, so this need not take the same time for all.
 pub(crate) fn is_low_order(point: &[u8; 32]) -> bool {
-    let any_scalar = StaticSecret::from([1; 32]);
-    !any_scalar.diffie_hellman(&x25519_dalek::PublicKey::from(*point)).was_contributory()
+    let eight = [true, false, false, false];
+    MontgomeryPoint(*point).mul_bits_be(eight.into_iter()) == MontgomeryPoint([0; 32])
 }
 
 impl Kem for KeptXWing {
@@ -277,5 +281,34 @@ mod tests {
         assert!(KeptXWing::encap_with_rng(&public, Some((&private, &public)), &mut randomness).is_err());
         let (_, enc) = KeptXWing::encap_with_rng(&public, None, &mut randomness).unwrap();
         assert!(KeptXWing::decap(&private, Some(&public), &enc).is_err());
+    }
+
+    #[test]
+    fn a_point_is_of_low_order_if_a_scalar_gives_no_secret() {
+        let gives_no_secret = |point: [u8; 32]| {
+            let any = StaticSecret::from([1; 32]);
+            !any.diffie_hellman(&x25519_dalek::PublicKey::from(point)).was_contributory()
+        };
+        let of = |hex: &str| <[u8; 32]>::try_from(bytes(&serde_json::json!({ "u": hex }), "u")).unwrap();
+        let small = |u: u8| std::array::from_fn(|i| if i == 0 { u } else { 0 });
+        let near_p = |u: u8| std::array::from_fn(|i| [u, 0xff, 0x7f][usize::from(i > 0) + usize::from(i == 31)]);
+        let low = [
+            small(0),
+            small(1),
+            of("e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800"),
+            of("5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157"),
+            near_p(0xec),
+            near_p(0xed),
+            near_p(0xee),
+        ];
+        for mut point in low {
+            assert!(is_low_order(&point) && gives_no_secret(point));
+            point[31] |= 0x80; // a bit that RFC 7748 ignores
+            assert!(is_low_order(&point) && gives_no_secret(point));
+        }
+        // Half of these are on the curve, half on its twist.
+        for u in 2..200 {
+            assert!(!is_low_order(&small(u)) && !gives_no_secret(small(u)), "{u}");
+        }
     }
 }
