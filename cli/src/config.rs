@@ -9,8 +9,8 @@ use std::{
 };
 
 use globset::{GlobBuilder, GlobMatcher};
-use kube::core::TypeMeta;
-use seal_crds::KeyRing;
+use kube::core::{ObjectMeta, TypeMeta};
+use seal_crds::{KeyRing, KeyRingSpec};
 use seal_envelope::{Recipient, Ring};
 use serde::Deserialize;
 
@@ -18,7 +18,7 @@ use crate::{
     args::seal::Scope,
     error::{Error, Result, did_you_mean},
     files,
-    manifest::text::Text,
+    manifest::text::{Text, contains_ignoring_case},
 };
 
 /// What `.seal/` says; an empty one where there is none.
@@ -47,6 +47,16 @@ pub(crate) struct RingFile {
     pub(crate) manifest: KeyRing,
     /// Its members and keys, checked.
     pub(crate) ring: Ring,
+}
+
+/// A ring file, read in one go: whatever status a cluster has put there is no business of ours.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Manifest {
+    api_version: String,
+    kind: String,
+    metadata: ObjectMeta,
+    spec: KeyRingSpec,
 }
 
 #[derive(Deserialize)]
@@ -247,11 +257,11 @@ pub(crate) fn read_ring(path: &Path) -> Result<RingFile> {
     };
     // serde's text would quote what stands in the file; the place is enough.
     let unreadable = |cause: serde_yaml::Error| no_ring(cause.location().map(|location| location.line()));
-    let meta: TypeMeta = serde_yaml::from_str(text.as_str()).map_err(unreadable)?;
-    if meta != TypeMeta::resource::<KeyRing>() {
+    let Manifest { api_version, kind, metadata, spec } = serde_yaml::from_str(text.as_str()).map_err(unreadable)?;
+    if (TypeMeta { api_version, kind }) != TypeMeta::resource::<KeyRing>() {
         return Err(no_ring(None));
     }
-    let manifest: KeyRing = serde_yaml::from_str(text.as_str()).map_err(unreadable)?;
+    let manifest = KeyRing { metadata, spec, status: None };
     let ring = manifest.ring().map_err(|cause| {
         Error::request(format!("{place}: the key ring is not usable"))
             .because(cause)
@@ -264,7 +274,7 @@ const PRIVATE_KEY: &str = "AGE-SECRET-KEY-";
 
 /// Whether this text is, or holds, an age identity.
 pub(crate) fn looks_like_private_key(text: &str) -> bool {
-    text.to_ascii_uppercase().contains(PRIVATE_KEY)
+    contains_ignoring_case(text, PRIVATE_KEY)
 }
 
 /// A private key where a public one belongs; it is not echoed.

@@ -62,9 +62,21 @@ fn is_stream(path: &Path) -> bool {
 
 /// Reads stdin to its end, verbatim.
 pub(crate) fn read_stdin() -> Result<Zeroizing<Vec<u8>>> {
-    let mut bytes = Zeroizing::new(Vec::with_capacity(64 * 1024));
-    io::stdin().lock().read_to_end(&mut bytes).map_err(|cause| Error::request("cannot read stdin").because(cause))?;
-    Ok(bytes)
+    read_growing(io::stdin().lock()).map_err(|cause| Error::request("cannot read stdin").because(cause))
+}
+
+/// Reads what says no length. The buffer begins small, since all of it is wiped; each that gets too small is, too.
+fn read_growing(mut source: impl io::Read) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(4 * 1024));
+    loop {
+        let room = bytes.capacity() - bytes.len();
+        if source.by_ref().take(room as u64).read_to_end(&mut bytes)? < room {
+            return Ok(bytes);
+        }
+        let mut larger = Zeroizing::new(Vec::with_capacity(4 * bytes.capacity()));
+        larger.extend_from_slice(&bytes);
+        bytes = larger;
+    }
 }
 
 /// Makes a file that must not exist yet; who may read it is what the umask says.
@@ -197,6 +209,14 @@ mod tests {
         assert!(error.to_string().contains("meanwhile"));
         assert_eq!(fs::read(&path).expect("is read"), b"theirs");
         assert_eq!(fs::read_dir(directory.path()).expect("is listed").count(), 1, "no temporary file stays");
+    }
+
+    #[test]
+    fn what_says_no_length_is_read_to_its_end() {
+        for length in [0, 1, 4095, 4096, 4097, 16_384, 100_000] {
+            let bytes: Vec<u8> = (0..length).map(|number: u32| number.to_le_bytes()[0]).collect();
+            assert_eq!(*read_growing(bytes.as_slice()).expect("is read"), bytes);
+        }
     }
 
     #[test]

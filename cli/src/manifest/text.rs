@@ -56,7 +56,8 @@ impl Text {
     /// JSON spells characters beyond U+FFFF as two `\u` escapes; YAML knows one character an escape. Joins them, so that
     /// the YAML parser reads such JSON. Text that is not JSON stays as it is.
     pub(crate) fn with_json_surrogates_joined(self) -> Self {
-        if !["\\ud8", "\\ud9", "\\uda", "\\udb"].iter().any(|escape| contains_ignoring_case(&self.content, escape))
+        let escapes = ["\\ud8", "\\ud9", "\\uda", "\\udb"];
+        if !escapes.iter().any(|escape| contains_ignoring_case(&self.content, escape))
             || serde_json::from_str::<serde::de::IgnoredAny>(&self.content).is_err()
         {
             return self;
@@ -130,8 +131,13 @@ fn detect(bytes: &[u8]) -> (Encoding, &[u8]) {
     }
 }
 
-fn contains_ignoring_case(text: &str, ascii: &str) -> bool {
-    text.as_bytes().windows(ascii.len()).any(|window| window.eq_ignore_ascii_case(ascii.as_bytes()))
+/// Whether some ASCII stands in a text, in upper or lower case.
+pub(crate) fn contains_ignoring_case(text: &str, ascii: &str) -> bool {
+    let Some(first) = ascii.chars().next() else { return true };
+    let first = [first.to_ascii_lowercase(), first.to_ascii_uppercase()];
+    let begins = |at: usize| text.as_bytes().get(at..at + ascii.len());
+    text.match_indices(first.as_slice())
+        .any(|(at, _)| begins(at).is_some_and(|part| part.eq_ignore_ascii_case(ascii.as_bytes())))
 }
 
 /// The character that `\uD83D\uDE00` at the start of `text` spells.
