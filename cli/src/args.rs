@@ -8,6 +8,7 @@ pub(crate) mod open;
 pub(crate) mod ring;
 pub(crate) mod seal;
 pub(crate) mod shell;
+pub(crate) mod vault;
 
 use clap::{Parser, Subcommand};
 
@@ -18,6 +19,7 @@ use self::{
     ring::{KeygenArgs, RingCommand},
     seal::SealArgs,
     shell::{CompletionArgs, ConfigCommand, ManArgs},
+    vault::VaultCommand,
 };
 
 /// Where the controller is, unless it was installed elsewhere.
@@ -52,6 +54,8 @@ pub(crate) enum Command {
     Set(SetArgs),
     Unset(UnsetArgs),
     Value(ValueVerbArgs),
+    #[command(subcommand)]
+    Vault(VaultCommand),
     Open(OpenArgs),
     Ls(LsArgs),
     Verify(VerifyArgs),

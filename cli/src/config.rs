@@ -19,6 +19,7 @@ use crate::{
     error::{Error, Result, did_you_mean},
     files,
     manifest::text::{Text, contains_ignoring_case},
+    vault::{STORES, Store},
 };
 
 /// What `.seal/` says; an empty one where there is none.
@@ -35,6 +36,8 @@ pub(crate) struct Rule {
     pub(crate) ring: Option<String>,
     pub(crate) scope: Option<Scope>,
     pub(crate) namespaces: Vec<String>,
+    /// Where `seal vault add` refers to.
+    pub(crate) vault_store: Option<Store>,
     glob: GlobMatcher,
 }
 
@@ -67,12 +70,13 @@ struct ConfigFile {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct RuleEntry {
     path: String,
     ring: Option<String>,
     scope: Option<Scope>,
     namespace: Option<OneOrMany>,
+    vault_store: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -300,7 +304,7 @@ fn read_rules(path: &Path) -> Result<Vec<Rule>> {
     let config: Option<ConfigFile> = serde_yaml::from_str(text.as_str()).map_err(|cause| {
         Error::request(format!("{place} cannot be read"))
             .because(cause)
-            .hint("it holds `rules:`, a list of `path`, `ring`, `scope` and `namespace`")
+            .hint("it holds `rules:`, a list of `path`, `ring`, `scope`, `namespace` and `vaultStore`")
     })?;
     let entries = config.map(|config| config.rules).unwrap_or_default();
     entries.into_iter().map(|entry| compiled(entry).map_err(|error| error.within(&place))).collect()
@@ -322,7 +326,11 @@ fn compiled(entry: RuleEntry) -> Result<Rule> {
         Some(OneOrMany::One(one)) => vec![one],
         Some(OneOrMany::Many(many)) => many,
     };
-    Ok(Rule { path: entry.path, ring: entry.ring, scope: entry.scope, namespaces, glob })
+    let RuleEntry { path, ring, scope, vault_store, .. } = entry;
+    let vault_store = vault_store.as_deref().map(Store::parse).transpose().map_err(|cause| {
+        Error::request(format!("`vaultStore` of the rule for `{path}` is no VaultStore")).because(cause).hint(STORES)
+    })?;
+    Ok(Rule { path, ring, scope, namespaces, vault_store, glob })
 }
 
 /// The nearest directory at or above `start` that holds `.seal/`, not leaving the Git repository.
@@ -352,7 +360,8 @@ mod tests {
     use super::*;
 
     fn rule(path: &str) -> Rule {
-        compiled(RuleEntry { path: path.to_owned(), ring: None, scope: None, namespace: None }).expect("is a glob")
+        compiled(RuleEntry { path: path.to_owned(), ring: None, scope: None, namespace: None, vault_store: None })
+            .expect("is a glob")
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod sealed;
 mod sealing;
 mod terminal;
 mod values;
+mod vault;
 
 use std::{path::PathBuf, process::ExitCode};
 

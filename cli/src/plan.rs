@@ -155,6 +155,15 @@ pub(crate) fn merged(sealed: &Sealed, names: Names<'_>, wish: &Wish, rule: Optio
     Ok(sealed_for.clone())
 }
 
+/// A key has one source: what Vault gives is not sealed as well.
+pub(crate) fn refuse_fetched<'a>(sealed: &Sealed, keys: impl IntoIterator<Item = &'a str>) -> Result<()> {
+    match keys.into_iter().find(|key| sealed.fetches(key)) {
+        Some(key) => Err(Error::request(format!("`{key}` is taken from Vault, and a key has one source"))
+            .hint("remove its line from `spec.vault.data` first, by hand")),
+        None => Ok(()),
+    }
+}
+
 fn scope_of(sealed_for: &SealedFor) -> Scope {
     match (sealed_for.name(), sealed_for.namespaces()) {
         (Some(_), _) => Scope::Strict,
@@ -272,6 +281,7 @@ mod tests {
             namespace: namespace.map(str::to_owned),
             sealed_for: Some(SealedFor::new(sealed_for.0, sealed_for.1).expect("is valid")),
             keys: Vec::new(),
+            vault: None,
         }
     }
 

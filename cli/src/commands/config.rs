@@ -43,6 +43,7 @@ fn explain(args: &ExplainArgs) -> Result<()> {
         text.push_str(&output::table(&["RULE", "PATH", "SAYS", ""], &rows));
     }
     text.push_str(&ring_said(&config, below.as_deref()));
+    text.push_str(&store_said(&config, below.as_deref()));
     output::data(text.as_bytes())
 }
 
@@ -55,11 +56,19 @@ fn ring_said(config: &Config, below: Option<&Path>) -> String {
     }
 }
 
+/// Which store `seal vault add` refers to, when neither a flag nor the file says otherwise.
+fn store_said(config: &Config, below: Option<&Path>) -> String {
+    let winner = below.and_then(|below| config.rules().iter().find(|rule| rule.matches(below)));
+    let store = winner.and_then(|rule| rule.vault_store.as_ref());
+    store.map(|store| format!("refers to the VaultStore {store}\n")).unwrap_or_default()
+}
+
 fn said(rule: &Rule) -> String {
     let ring = rule.ring.iter().map(|ring| format!("ring {ring}"));
     let scope = rule.scope.iter().map(|scope| format!("scope {}", format!("{scope:?}").to_lowercase()));
     let namespaces = (!rule.namespaces.is_empty()).then(|| format!("namespace {}", rule.namespaces.join(", ")));
-    let said: Vec<_> = ring.chain(scope).chain(namespaces).collect();
+    let store = rule.vault_store.iter().map(|store| format!("store {store}"));
+    let said: Vec<_> = ring.chain(scope).chain(namespaces).chain(store).collect();
     if said.is_empty() { "nothing".to_owned() } else { said.join(", ") }
 }
 

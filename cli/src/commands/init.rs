@@ -26,6 +26,7 @@ const CONFIG: &str = "\
 #   ring: prod                # one of .seal/keyrings/; not needed while there is only one
 #   scope: strict             # strict: this name in this namespace | namespace: any name in it | cluster: anywhere
 #   namespace: shop           # for Secrets that name none; also a list: the values open in each
+#   vaultStore: platform/main # for `seal vault add`
 # - path: apps/dev/**
 #   ring: dev
 rules: []

@@ -14,6 +14,7 @@ mod seal;
 mod set;
 mod unset;
 mod value;
+mod vault;
 mod verify;
 
 use crate::{
@@ -28,6 +29,7 @@ pub(crate) fn run(cli: Cli) -> Result<()> {
         Some(Command::Set(args)) => set::run(&args),
         Some(Command::Unset(args)) => unset::run(&args),
         Some(Command::Value(args)) => value::run(&args),
+        Some(Command::Vault(command)) => vault::run(command),
         Some(Command::Open(args)) => open::run(args),
         Some(Command::Ls(args)) => ls::run(args),
         Some(Command::Verify(args)) => verify::run(args),

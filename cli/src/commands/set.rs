@@ -33,9 +33,12 @@ fn set_keys(args: &SetArgs) -> Result<()> {
     let names = plan::Names { name: object.name.as_deref(), namespace: object.namespace.as_deref() };
     let sealed_for =
         plan::merged(&object, names, &Wish::default(), rule).map_err(|error| error.within(path.display()))?;
+    let within = |error: Error| error.within(path.display());
+    plan::refuse_fetched(&object, args.keys.iter().map(String::as_str)).map_err(within)?; // before anybody types
     let ring = config.ring_for(args.ring.to.as_deref(), rule)?;
     let recipient = ring.sealing_recipient()?;
     let values = values::collect(&args.keys, &args.values, &[] as &[&Path])?;
+    plan::refuse_fetched(&object, values.iter().map(|(key, _)| key.as_str())).map_err(within)?;
     let data = plan::seal_values(recipient, &sealed_for, &values)?;
     let set = data.iter().map(|(key, token)| (key.as_str(), token.clone())).collect();
     let text = changed(&file.stream, &object, &Changes { set, remove: Vec::new() })

@@ -4,11 +4,15 @@
 //! break. A new token gets its own line (`key: >-`, then the token), so that branches that change different keys merge.
 //! Afterwards the result is parsed again and compared with what was meant; anything else is refused, not written.
 
+mod list;
+mod tree;
+
 use std::{fmt, ops::Range, rc::Rc};
 
 use saphyr_parser::ScalarStyle;
 use thiserror::Error;
 
+pub(crate) use self::tree::Tree;
 use super::{
     text::{line_end, line_start},
     write,
@@ -34,6 +38,8 @@ pub(crate) struct Changes<'a> {
 pub(crate) enum EditError {
     #[error("line {line}: `{path}` is neither a value nor a mapping that could be extended")]
     NotAMapping { line: usize, path: String },
+    #[error("line {line}: `{path}` is not a list")]
+    NotAList { line: usize, path: String },
     #[error("line {line}: `{path}` holds a mapping or a list, not a value")]
     NotAValue { line: usize, path: String },
     #[error("`{path}` is not there")]
@@ -52,15 +58,73 @@ pub(crate) fn change(
     path: &[Step],
     changes: &Changes<'_>,
 ) -> Result<String, EditError> {
+    let is_changed = |before: Option<&Node>, after: &Node| {
+        let set: Vec<&str> = changes.set.iter().map(|(key, _)| *key).collect();
+        let is_set =
+            changes.set.iter().all(|(key, token)| after.get(key).and_then(|node| node.string()) == Some(token));
+        is_set && others_are_same(before, after, &set, &changes.remove)
+    };
+    edited(text, documents, document, path, &Goal::Change(changes), &is_changed)
+}
+
+/// Puts a new entry into the mapping at `path`, which is there and does not have the key yet.
+pub(crate) fn put(
+    text: &str,
+    documents: &[Document],
+    document: usize,
+    path: &[Step],
+    key: &str,
+    tree: &Tree,
+) -> Result<String, EditError> {
+    let is_put = |before: Option<&Node>, after: &Node| {
+        after.get(key).is_some_and(|node| tree.is(node)) && others_are_same(before, after, &[key], &[])
+    };
+    edited(text, documents, document, path, &Goal::Put(key, tree), &is_put)
+}
+
+/// Puts one more item behind those of the list at `path`.
+pub(crate) fn append(
+    text: &str,
+    documents: &[Document],
+    document: usize,
+    path: &[Step],
+    item: &Tree,
+) -> Result<String, EditError> {
+    let is_appended = |before: Option<&Node>, after: &Node| {
+        let before = before.and_then(Node::items).unwrap_or_default();
+        after.items().and_then(|items| items.split_last()).is_some_and(|(last, others)| {
+            item.is(last)
+                && others.len() == before.len()
+                && others.iter().zip(before).all(|(after, before)| after.means_the_same_as(before))
+        })
+    };
+    edited(text, documents, document, path, &Goal::Append(item), &is_appended)
+}
+
+/// What becomes of the node at the end of a path.
+enum Goal<'a> {
+    Change(&'a Changes<'a>),
+    Put(&'a str, &'a Tree),
+    Append(&'a Tree),
+}
+
+fn edited(
+    text: &str,
+    documents: &[Document],
+    document: usize,
+    path: &[Step],
+    goal: &Goal<'_>,
+    is_reached: &Reached<'_>,
+) -> Result<String, EditError> {
     let not_alone = || EditError::NotAlone { path: PathText(path).to_string() };
     let root = documents.get(document).and_then(|document| document.root.as_ref()).ok_or_else(not_alone)?;
     let mut edit = Edit { text, replacements: Vec::new() };
-    edit.descend(root, None, path, 0, changes)?;
+    edit.descend(root, None, path, 0, goal)?;
     let edited = edit.applied();
     let after = yaml::parse(&edited).map_err(|_| not_alone())?;
     let others_same = after.len() == documents.len()
         && after.iter().zip(documents).enumerate().all(|(number, (after, before))| match (&after.root, &before.root) {
-            (Some(after), Some(before)) if number == document => is_as_meant(Some(before), after, path, changes),
+            (Some(after), Some(before)) if number == document => is_as_meant(Some(before), after, path, is_reached),
             (Some(after), Some(before)) => after.means_the_same_as(before),
             (None, None) => true,
             _ => false,
@@ -81,29 +145,33 @@ impl Edit<'_> {
         entry: Option<&Entry>,
         path: &[Step],
         depth: usize,
-        changes: &Changes<'_>,
+        goal: &Goal<'_>,
     ) -> Result<(), EditError> {
         let here = || PathText(&path[..depth]).to_string();
         if node.is_anchored || matches!(node.kind, Kind::Alias(..)) {
             return Err(EditError::Shared { line: node.line, path: here() });
         }
         let Some(step) = path.get(depth) else {
-            return self.change_mapping(node, entry, changes, &here());
+            return match goal {
+                Goal::Change(changes) => self.change_mapping(node, entry, changes, &here()),
+                Goal::Put(key, tree) => self.insert(node, entry, &[(*key, Value::Tree(tree))], &here()),
+                Goal::Append(item) => self.append(node, entry, item, &here()),
+            };
         };
         match (step, &node.kind) {
             (Step::Index(index), Kind::Sequence { items, .. }) => {
                 let item = items
                     .get(*index)
                     .ok_or_else(|| EditError::Missing { path: PathText(&path[..=depth]).to_string() })?;
-                self.descend(item, None, path, depth + 1, changes)
+                self.descend(item, None, path, depth + 1, goal)
             }
             (Step::Key(key), Kind::Mapping { entries, .. }) => {
                 match entries.iter().find(|entry| entry.key_text() == Some(key)) {
-                    Some(entry) => self.descend(&entry.value, Some(entry), path, depth + 1, changes),
-                    None => self.make_missing(node, entry, &path[depth..], changes, &here()),
+                    Some(entry) => self.descend(&entry.value, Some(entry), path, depth + 1, goal),
+                    None => self.make_missing(node, entry, &path[depth..], goal, &here()),
                 }
             }
-            (Step::Key(_), _) if node.is_null() => self.make_missing(node, entry, &path[depth..], changes, &here()),
+            (Step::Key(_), _) if node.is_null() => self.make_missing(node, entry, &path[depth..], goal, &here()),
             _ => Err(EditError::NotAMapping { line: node.line, path: here() }),
         }
     }
@@ -114,7 +182,7 @@ impl Edit<'_> {
         node: &Node,
         entry: Option<&Entry>,
         missing: &[Step],
-        changes: &Changes<'_>,
+        goal: &Goal<'_>,
         here: &str,
     ) -> Result<(), EditError> {
         let keys: Option<Vec<&str>> = missing
@@ -124,9 +192,12 @@ impl Edit<'_> {
                 Step::Index(_) => None,
             })
             .collect();
-        let (Some(keys), false) = (keys, changes.set.is_empty()) else {
+        let (Some(keys), Goal::Change(changes)) = (keys, goal) else {
             return Err(EditError::Missing { path: format!("{here}{}", PathText(missing)) });
         };
+        if changes.set.is_empty() {
+            return Err(EditError::Missing { path: format!("{here}{}", PathText(missing)) });
+        }
         let Some((first, nested)) = keys.split_first() else { return Ok(()) };
         let value = Value::Nested { keys: nested, changes };
         self.insert(node, entry, &[(first, value)], here)
@@ -426,6 +497,7 @@ impl Edit<'_> {
 enum Value<'a> {
     Token(&'a str),
     Nested { keys: &'a [&'a str], changes: &'a Changes<'a> },
+    Tree(&'a Tree),
 }
 
 impl Value<'_> {
@@ -435,6 +507,7 @@ impl Value<'_> {
         let key = write::scalar(key);
         match self {
             Self::Token(token) => format!("{key}: >-{line_break}{deeper}{token}"),
+            Self::Tree(tree) => format!("{key}:{}", tree.behind_key(column, line_break)),
             Self::Nested { keys, changes } => {
                 let mut text = format!("{key}:");
                 for entry in self.below(keys, changes) {
@@ -451,6 +524,7 @@ impl Value<'_> {
         let key = write::quoted(key);
         match self {
             Self::Token(token) => format!("{key}: \"{token}\""),
+            Self::Tree(tree) => format!("{key}: {}", tree.json()),
             Self::Nested { keys, changes } => {
                 let entries: Vec<String> =
                     self.below(keys, changes).into_iter().map(|(key, value)| value.flow(key)).collect();
@@ -471,8 +545,11 @@ fn end_of(entry: &Entry) -> usize {
     entry.value.range.end.max(entry.key.range.end)
 }
 
-/// Whether `after` is `before` with exactly these changes made at `path`.
-fn is_as_meant(before: Option<&Node>, after: &Node, path: &[Step], changes: &Changes<'_>) -> bool {
+/// Whether the node at the end of the path, before and after, is as it was meant to become.
+type Reached<'a> = dyn Fn(Option<&Node>, &Node) -> bool + 'a;
+
+/// Whether `after` is `before` but for what was meant at `path`.
+fn is_as_meant(before: Option<&Node>, after: &Node, path: &[Step], is_reached: &Reached<'_>) -> bool {
     let before = before.filter(|node| !node.is_null());
     match path.split_first() {
         Some((Step::Index(index), rest)) => {
@@ -480,7 +557,7 @@ fn is_as_meant(before: Option<&Node>, after: &Node, path: &[Step], changes: &Cha
             before.len() == after.len()
                 && before.iter().zip(after).enumerate().all(|(number, (before, after))| {
                     if number == *index {
-                        is_as_meant(Some(before), after, rest, changes)
+                        is_as_meant(Some(before), after, rest, is_reached)
                     } else {
                         after.means_the_same_as(before)
                     }
@@ -489,15 +566,10 @@ fn is_as_meant(before: Option<&Node>, after: &Node, path: &[Step], changes: &Cha
         Some((Step::Key(key), rest)) => {
             let old = before.and_then(|before| before.get(key));
             let new_is_right =
-                after.get(key).is_some_and(|after| is_as_meant(old.map(|node| &**node), after, rest, changes));
+                after.get(key).is_some_and(|after| is_as_meant(old.map(|node| &**node), after, rest, is_reached));
             new_is_right && others_are_same(before, after, &[key], &[])
         }
-        None => {
-            let set: Vec<&str> = changes.set.iter().map(|(key, _)| *key).collect();
-            let is_set =
-                changes.set.iter().all(|(key, token)| after.get(key).and_then(|node| node.string()) == Some(token));
-            is_set && others_are_same(before, after, &set, &changes.remove)
-        }
+        None => is_reached(before, after),
     }
 }
 

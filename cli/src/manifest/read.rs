@@ -57,6 +57,22 @@ pub(crate) struct Sealed {
     /// Nothing where the file has no `sealedFor`, which is right only without sealed values.
     pub(crate) sealed_for: Option<SealedFor>,
     pub(crate) keys: Vec<String>,
+    pub(crate) vault: Option<Vault>,
+}
+
+/// What a SealedSecret says of Vault, as far as one more reference needs.
+pub(crate) struct Vault {
+    /// Namespace, where it says one, and name; nothing where it names no store, which is not valid.
+    pub(crate) store: Option<(Option<String>, String)>,
+    /// The keys of `data`, in order; nothing where there is no such list yet.
+    pub(crate) keys: Option<Vec<String>>,
+}
+
+impl Sealed {
+    /// Whether Vault gives this key by name.
+    pub(crate) fn fetches(&self, key: &str) -> bool {
+        self.vault.iter().flat_map(|vault| &vault.keys).flatten().any(|fetched| fetched == key)
+    }
 }
 
 /// Where an object stands in its document.
@@ -358,7 +374,17 @@ fn sealed_secret(node: &Node, document: usize, path: Vec<super::edit::Step>) -> 
         namespace: named("namespace")?,
         sealed_for: sealed_for.map(|node| sealed_for_of(node)).transpose()?,
         keys,
+        vault: spec.and_then(|spec| spec.get("vault")).map(|node| vault(node)),
     })
+}
+
+fn vault(node: &Node) -> Vault {
+    let text = |node: &Node, field: &str| node.get(field).and_then(|node| node.string()).map(str::to_owned);
+    let store = node.get("storeRef").and_then(|store| Some((text(store, "namespace"), text(store, "name")?)));
+    let keys = node
+        .get("data")
+        .map(|data| data.items().unwrap_or_default().iter().filter_map(|item| text(item, "key")).collect::<Vec<_>>());
+    Vault { store, keys }
 }
 
 /// Only absence means any: an empty or null part is an error.

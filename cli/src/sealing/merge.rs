@@ -120,6 +120,8 @@ impl Parts {
             return self.append(&yaml);
         };
         let sealed_for = plan::merged(into, names, sealer.wish, sealer.rule).map_err(|error| error.within(place))?;
+        plan::refuse_fetched(into, secret.values.iter().map(|(key, _)| key.as_str()))
+            .map_err(|error| error.within(place))?;
         let data = sealer.tokens(&secret, &sealed_for)?;
         let keys: Vec<&str> = data.iter().map(|(key, _)| key.as_str()).collect();
         let remove = into.keys.iter().map(String::as_str).filter(|key| prune && !keys.contains(key)).collect();
