@@ -73,6 +73,21 @@ pub struct Args {
     #[arg(long, env = "SEALWRIGHT_VERIFY_EVERY", value_name = "PERIOD", default_value = "6h")]
     pub verify_every: String,
 
+    /// Whether a VaultStore may name audiences of the API server itself
+    ///
+    /// A token for such an audience is a credential for this cluster, in the hands of whoever runs the address of the
+    /// store. Needed only where Vault reviews logins with the token that logs in.
+    #[arg(
+        long,
+        env = "SEALWRIGHT_VAULT_ALLOW_API_AUDIENCE",
+        value_name = "BOOL",
+        default_value_t = false,
+        action = ArgAction::Set,
+        num_args = 0..=1,
+        default_missing_value = "true"
+    )]
+    pub vault_allow_api_audience: bool,
+
     /// What is logged: this and whatever is worse
     #[arg(long, env = "SEALWRIGHT_LOG_LEVEL", value_name = "LEVEL", value_enum, default_value_t)]
     pub log_level: LogLevel,

@@ -22,7 +22,7 @@ use tracing::{debug, info};
 
 use crate::{
     queue::{Lane, Limits, Outcome, Queue, Run},
-    sealed::{self, Context, Look, Next},
+    sealed::{self, Context, Look, Next, fetch},
     store::{Cause, Key, Wake},
 };
 
@@ -47,10 +47,11 @@ pub struct Engine {
 
 impl Engine {
     /// A loop with an empty queue.
-    pub fn new(context: Context, workers: usize, verify_every: Option<Duration>, term: watch::Receiver<Term>) -> Self {
+    pub fn new(context: Context, workers: usize, term: watch::Receiver<Term>) -> Self {
         let seed = std::process::id().into();
         let limits = Limits { slots: workers, kept_for_fresh: workers / 4, seed, ..Limits::default() };
         let queue = Arc::new(Mutex::new(Queue::new(limits)));
+        let verify_every = context.verify_every;
         Self { context, queue, woken: Arc::default(), term, verify_every }
     }
 
@@ -72,17 +73,45 @@ impl Engine {
         self.woken.notify_one();
     }
 
-    /// Asks for a look at every object; at the settled ones when their verification is due.
+    /// Asks for looks at these objects, each at its time.
+    pub fn wake_at(&self, looks: Vec<(Key, Instant)>) {
+        if looks.is_empty() || self.term.borrow().is_none() {
+            return;
+        }
+        let mut queue = self.queue();
+        for (key, due) in looks {
+            queue.add(key, Lane::Drift, due);
+        }
+        drop(queue);
+        self.woken.notify_one();
+    }
+
+    /// Asks for a look at an object of which Vault has been asked.
+    pub fn answered(&self, key: Key) {
+        let is_first = self.context.store().is_first_fetch(&key);
+        if self.term.borrow().is_some() {
+            self.queue().add(key, if is_first { Lane::Fresh } else { Lane::Periodic }, Instant::now());
+            self.woken.notify_one();
+        }
+    }
+
+    /// Asks for a look at every object; at the settled ones when their verification, or their next fetch from Vault, is
+    /// due.
     fn wake_all(&self) {
         let keys = self.context.keys.borrow().clone();
-        let store = self.context.store();
+        let mut store = self.context.store();
         let mut queue = self.queue();
         let now = Instant::now();
         let mut settled = 0;
-        for key in store.keys() {
+        let all: Vec<_> = store.keys().cloned().collect();
+        for key in &all {
             if store.is_settled(key, &keys) {
                 settled += 1;
-                if let Some(period) = self.verify_every {
+                if store.summary(key).is_some_and(|summary| summary.vault.is_some()) {
+                    if let Some(due) = store.next_fetch(key, now) {
+                        queue.add(key.clone(), Lane::Periodic, due);
+                    }
+                } else if let Some(period) = self.verify_every {
                     let due = now + queue.spread(key, QUIET_START.min(period / 2), period);
                     queue.add(key.clone(), Lane::Periodic, due);
                 }
@@ -107,6 +136,7 @@ impl Engine {
                     None => {
                         info!("not at work");
                         self.queue().clear();
+                        self.context.errands.clear();
                     }
                 }
             }
@@ -156,12 +186,15 @@ impl Engine {
                 Next::Retry(Duration::ZERO)
             }
         };
+        let (wants, next_fetch) = fetch::next_look(&self.context, &run.key);
         let mut queue = self.queue();
         let outcome = match next {
-            Next::Settled => Outcome::Good {
+            // What comes from Vault is verified when it is fetched.
+            Next::Settled | Next::Later if wants => Outcome::Good { again: next_fetch },
+            Next::Settled | Next::Later => Outcome::Good {
                 again: self.verify_every.map(|period| now + queue.spread(&run.key, period / 2, period * 3 / 2)),
             },
-            Next::Nothing => Outcome::Good { again: None },
+            Next::Nothing | Next::Fetching => Outcome::Good { again: None },
             Next::Retry(at_least) | Next::Stalled(at_least) => Outcome::Retry { at_least },
         };
         queue.done(&run.key, outcome, now);

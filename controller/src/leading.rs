@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! lease, CRDs -> led
-//! led, lists of objects and Secrets, keys -> ready (for HTTP), active (for the loop)
+//! led, lists of objects, Secrets and stores, keys -> ready (for HTTP), active (for the loop)
 //! ```
 
 use std::sync::Arc;
@@ -39,12 +39,14 @@ pub async fn readiness(
     mut led: watch::Receiver<bool>,
     mut objects: watch::Receiver<bool>,
     mut secrets: watch::Receiver<bool>,
+    mut stores: watch::Receiver<bool>,
     mut keys: watch::Receiver<bool>,
     (ready, active): (watch::Sender<bool>, watch::Sender<Term>),
 ) {
     let mut terms = 0;
     loop {
-        let is_ready = *objects.borrow_and_update() && *secrets.borrow_and_update() && *keys.borrow_and_update();
+        let is_listed = *objects.borrow_and_update() && *secrets.borrow_and_update() && *stores.borrow_and_update();
+        let is_ready = is_listed && *keys.borrow_and_update();
         let is_active = *led.borrow_and_update() && is_ready;
         ready.send_if_modified(|ready| std::mem::replace(ready, is_ready) != is_ready);
         active.send_if_modified(|term| {
@@ -59,6 +61,7 @@ pub async fn readiness(
             changed = led.changed() => changed,
             changed = objects.changed() => changed,
             changed = secrets.changed() => changed,
+            changed = stores.changed() => changed,
             changed = keys.changed() => changed,
         };
         if changed.is_err() {
@@ -77,9 +80,10 @@ mod tests {
         let (loaded, is_loaded) = watch::channel(false);
         let (_objects, objects) = watch::channel(true);
         let (_secrets, secrets) = watch::channel(true);
+        let (_stores, stores) = watch::channel(true);
         let (ready, mut is_ready) = watch::channel(true);
         let (active, mut term) = watch::channel(None);
-        tokio::spawn(readiness(is_led, objects, secrets, is_loaded, (ready, active)));
+        tokio::spawn(readiness(is_led, objects, secrets, stores, is_loaded, (ready, active)));
 
         assert!(!*is_ready.wait_for(|ready| !ready).await.unwrap());
         assert_eq!(*term.borrow(), None, "no keys yet");

@@ -1,7 +1,8 @@
 //! Owns what Prometheus sees of the controller.
 //!
-//! Labels come from enums and, for the rings, from what an operator named: the rings of the controller's own
-//! namespace and their key ids. So their number is bounded, and neither an object's name nor a value can become one.
+//! Labels come from enums and from what an operator named: the rings of the controller's own namespace with their key
+//! ids, and the VaultStores in use. So their number is bounded, and neither the name of what they make nor a value can
+//! become one.
 //!
 //! ```text
 //! reconcile, queue, keys, lease, http -> Metrics (typed methods) -> encode -> GET /metrics
@@ -33,6 +34,7 @@ use crate::{
     keys::{OpenedRing, index::Finding},
     queue::Lane,
     sealed::decide::Drift,
+    vault::meter::Meter,
 };
 
 /// The `Content-Type` of what [`Metrics::encode`] gives.
@@ -278,6 +280,7 @@ type Refresh = Box<dyn Fn(&Metrics) + Send + Sync>;
 pub struct Metrics {
     registry: Registry,
     counts: Counts,
+    vault: Meter,
     refresh: OnceLock<Refresh>,
     /// Locked while something is replaced as a whole, so that no scrape sees half of it.
     whole: Mutex<Whole>,
@@ -405,13 +408,20 @@ impl Metrics {
         let mut registry = Registry::with_prefix("sealwright");
         counts.register(&mut registry);
         counts.begin_at_zero();
-        Self { registry, counts, refresh: OnceLock::new(), whole: Mutex::default() }
+        let vault = Meter::default();
+        vault.register(&mut registry);
+        Self { registry, counts, vault, refresh: OnceLock::new(), whole: Mutex::default() }
     }
 
     /// Has `refresh` called before each scrape, for what is looked up rather than counted. Only the first call counts.
     pub fn refresh_with(&self, refresh: impl Fn(&Self) + Send + Sync + 'static) {
         // A second one would be a mistake of ours that costs a number, not a process.
         self.refresh.set(Box::new(refresh)).ok();
+    }
+
+    /// What is counted of the requests to Vault.
+    pub fn vault(&self) -> &Meter {
+        &self.vault
     }
 
     /// A reconcile ended.

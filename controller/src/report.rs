@@ -10,8 +10,11 @@ use std::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{Resource, ResourceExt};
 use seal_crds::{
-    KeyRing, SealedSecret,
-    condition::{self, KeyRingReason, READY, RECOVERABLE, RecoverableReason, SealedSecretReason, TRUE},
+    KeyRing, SealedSecret, SealedSecretStatus, VaultStore, VaultStoreStatus,
+    condition::{
+        self, KeyRingReason, READY, RECOVERABLE, RecoverableReason, SealedSecretReason, TRUE, VAULT_SYNCED,
+        VaultReason, VaultStoreReason,
+    },
 };
 use tracing::{debug, error, info, warn};
 
@@ -45,6 +48,36 @@ impl Report {
             warn!(object = %key, reason = verdict.reason.as_str(), "{}", verdict.message);
         }
         self.events.publish(object.object_ref(&()), EventType::of(is_ready), verdict.reason, verdict.message.as_str());
+    }
+
+    /// The status of an object was written: tells of its fetches, if they fail now, or no longer.
+    pub fn vault_transition(&self, object: &SealedSecret, now: &SealedSecretStatus) {
+        let before = object.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+        let Some(synced) = condition::find(&now.conditions, VAULT_SYNCED) else { return };
+        let is_news = match condition::find(before, VAULT_SYNCED) {
+            Some(old) => (&old.status, &old.reason) != (&synced.status, &synced.reason),
+            // That the first one succeeded is what the Secret itself says.
+            None => synced.status != TRUE,
+        };
+        let Ok(reason) = synced.reason.parse::<VaultReason>() else { return };
+        if is_news {
+            info!(object = %key(object), reason = reason.as_str(), "Vault: {}", synced.message);
+            let type_ = EventType::of(synced.status == TRUE);
+            self.events.publish(object.object_ref(&()), type_, reason, synced.message.as_str());
+        }
+    }
+
+    /// The status of a VaultStore was written.
+    pub fn store(&self, object: &VaultStore, now: &VaultStoreStatus) {
+        let before = object.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+        let Some(ready) = condition::find(&now.conditions, READY) else { return };
+        let is_news = condition::find(before, READY)
+            .is_none_or(|old| (&old.status, &old.reason) != (&ready.status, &ready.reason));
+        // That nothing was asked yet is no news.
+        if let (true, Ok(reason)) = (is_news && ready.reason != "Unknown", ready.reason.parse::<VaultStoreReason>()) {
+            let type_ = EventType::of(ready.status == TRUE);
+            self.events.publish(object.object_ref(&()), type_, reason, ready.message.as_str());
+        }
     }
 
     /// A Secret that somebody changed was repaired.
@@ -101,10 +134,10 @@ impl Report {
     /// A look ended.
     pub fn look(&self, next: Next, wrote: bool, took: Duration) {
         let (outcome, class) = match next {
-            Next::Settled | Next::Nothing if wrote => (Outcome::Changed, Class::None),
-            Next::Settled | Next::Nothing => (Outcome::Unchanged, Class::None),
+            Next::Settled | Next::Nothing | Next::Fetching if wrote => (Outcome::Changed, Class::None),
+            Next::Settled | Next::Nothing | Next::Fetching => (Outcome::Unchanged, Class::None),
             Next::Stalled(_) => (Outcome::Failed, Class::User),
-            Next::Retry(_) => (Outcome::Failed, Class::Transient),
+            Next::Retry(_) | Next::Later => (Outcome::Failed, Class::Transient),
         };
         self.metrics.reconciled(Kind::SealedSecret, outcome, class, took);
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{Api, Client, CustomResourceExt, ResourceExt};
-use seal_crds::{KeyRing, SCHEMA, SCHEMA_ANNOTATION, SealedSecret};
+use seal_crds::{KeyRing, SCHEMA, SCHEMA_ANNOTATION, SealedSecret, VaultStore};
 use tokio::sync::watch;
 use tracing::{error, info};
 
@@ -50,7 +50,7 @@ pub async fn watch(client: Client, is_right: watch::Sender<bool>) {
 }
 
 async fn verdict(api: &Api<CustomResourceDefinition>) -> Verdict {
-    for name in [SealedSecret::crd_name(), KeyRing::crd_name()] {
+    for name in [SealedSecret::crd_name(), KeyRing::crd_name(), VaultStore::crd_name()] {
         match within(DEADLINE, api.get_metadata(name)).await {
             Ok(crd) => {
                 let number = crd.annotations().get(SCHEMA_ANNOTATION).and_then(|number| number.parse::<u32>().ok());

@@ -5,7 +5,7 @@
 //! kstatus takes `Ready=False` alone for "in progress"; so what only a person can help also says `Stalled=True`, and
 //! what we try again says `Reconciling=True`, never both (`docs/design/controller.md` 7). Messages name ids and paths.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time},
@@ -13,9 +13,10 @@ use k8s_openapi::{
 };
 use ring::digest::{SHA256, digest};
 use seal_crds::{
-    KeyRing, KeyRingStatus, SealedSecret, SealedSecretStatus,
+    KeyRing, KeyRingStatus, SealedSecret, SealedSecretStatus, VaultStore, VaultStoreStatus,
     condition::{
         FALSE, KeyRingReason, READY, RECONCILING, RECOVERABLE, RecoverableReason, STALLED, SealedSecretReason, TRUE,
+        VAULT_SYNCED, VaultReason, VaultStoreReason,
     },
     key_ring::RingKeyStatus,
     sealed_secret::SecretStatus,
@@ -23,7 +24,11 @@ use seal_crds::{
 use seal_envelope::Token;
 use serde_json::{Value, json};
 
-use crate::{keys::OpenedRing, template::RENDERER_VERSION};
+use crate::{
+    keys::OpenedRing,
+    template::RENDERER_VERSION,
+    vault::{StoreHealth, VaultFailure, course::refresh_annotation, errand::Fetched},
+};
 
 /// The outcome of one look at an object.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,6 +41,57 @@ pub struct Verdict {
     pub is_stalled: bool,
     /// The Secret, where it is as it should be.
     pub secret: Option<SecretStatus>,
+    /// What came of the last fetch from Vault, if there was one.
+    pub vault: Option<VaultPart>,
+}
+
+/// What is said of a fetch.
+#[derive(Clone, Debug, PartialEq)]
+pub enum VaultPart {
+    /// It succeeded, and the Secret holds what it gave.
+    Synced {
+        /// A keyed MAC of the values.
+        mac: String,
+        /// The versions that they come from.
+        versions: BTreeMap<String, i64>,
+    },
+    /// It failed.
+    Failed {
+        /// The stable word.
+        reason: VaultReason,
+        /// For people.
+        message: String,
+    },
+}
+
+impl From<&Fetched> for VaultPart {
+    fn from(fetched: &Fetched) -> Self {
+        Self::Synced { mac: fetched.mac.clone(), versions: fetched.values.versions.clone() }
+    }
+}
+
+impl From<&VaultFailure> for VaultPart {
+    fn from(failure: &VaultFailure) -> Self {
+        Self::Failed { reason: failure.reason, message: failure.message.clone() }
+    }
+}
+
+/// What a failed fetch means for the object: its Secret stays, and while that is what the spec says and not too old, so
+/// does `Ready`.
+pub fn withheld(object: &SealedSecret, failure: &VaultFailure, is_right: bool, is_stale: bool) -> Verdict {
+    let old = object.status.clone().unwrap_or_default();
+    let ready = seal_crds::condition::find(&old.conditions, READY);
+    let was_stale = ready.is_some_and(|ready| ready.reason == SealedSecretReason::Stale.as_str());
+    let vault = Some(VaultPart::from(failure));
+    let verdict = |reason, message, secret| Verdict { reason, message, is_stalled: false, secret, vault };
+    let failed = format!("{}: {}", failure.reason, failure.message);
+    match (ready, old.secret.filter(|_| is_right)) {
+        (Some(_), Some(_)) if is_stale || was_stale => {
+            verdict(SealedSecretReason::Stale, format!("the last fetch is older than staleAfter; {failed}"), None)
+        }
+        (Some(ready), Some(secret)) => verdict(SealedSecretReason::Synced, ready.message.clone(), Some(secret)),
+        _ => verdict(SealedSecretReason::NeverSynced, format!("nothing is written without Vault; {failed}"), None),
+    }
 }
 
 /// A hash of what the Secret depends on besides the spec. No secret is in it.
@@ -58,12 +114,93 @@ pub fn next(object: &SealedSecret, verdict: &Verdict, now: Timestamp) -> SealedS
         let mark = if verdict.is_stalled { STALLED } else { RECONCILING };
         conditions.set(mark, true, word, &verdict.message);
     }
-    SealedSecretStatus {
+    match (&object.spec.vault, &verdict.vault) {
+        (Some(_), Some(VaultPart::Synced { .. })) => {
+            let word = VaultReason::Synced.as_str();
+            conditions.set(VAULT_SYNCED, true, word, "the last fetch succeeded");
+        }
+        (Some(_), Some(VaultPart::Failed { reason, message })) => {
+            conditions.set(VAULT_SYNCED, false, reason.as_str(), message);
+        }
+        (Some(_), None) => conditions.keep(VAULT_SYNCED),
+        (None, _) => {}
+    }
+    let status = SealedSecretStatus {
+        observed_generation: generation,
+        conditions: conditions.with_foreign(&[READY, STALLED, RECONCILING, VAULT_SYNCED]),
+        keys_in_use: keys_in_use(object),
+        secret: verdict.secret.clone().or_else(|| old.secret.clone()),
+        ..SealedSecretStatus::default()
+    };
+    match &object.spec.vault {
+        Some(_) => with_fetched(object, status, verdict.vault.as_ref(), old, now),
+        None => status,
+    }
+}
+
+/// Adds what is told of the fetch besides its condition. `lastSyncTime` moves with the content and after a failure only:
+/// a time in it for each fetch would be a write for each.
+fn with_fetched(
+    object: &SealedSecret,
+    status: SealedSecretStatus,
+    vault: Option<&VaultPart>,
+    old: SealedSecretStatus,
+    now: Timestamp,
+) -> SealedSecretStatus {
+    let refresh = refresh_annotation(&object.metadata).cloned();
+    // The annotation has no bound of its own, the field has.
+    let refresh = refresh.map(|refresh| refresh.chars().take(1024).collect());
+    let was_synced = seal_crds::condition::is_true(&old.conditions, VAULT_SYNCED);
+    let time = || Some(Time(now.round(Unit::Second).unwrap_or(now)));
+    match vault {
+        None => SealedSecretStatus {
+            last_sync_time: old.last_sync_time,
+            vault_versions: old.vault_versions,
+            data_mac: old.data_mac,
+            observed_refresh: old.observed_refresh,
+            ..status
+        },
+        Some(VaultPart::Failed { .. }) => SealedSecretStatus {
+            last_sync_time: old.last_sync_time,
+            vault_versions: old.vault_versions,
+            data_mac: old.data_mac,
+            observed_refresh: refresh,
+            ..status
+        },
+        Some(VaultPart::Synced { mac, versions }) => {
+            let is_same = was_synced && old.data_mac.as_ref() == Some(mac);
+            SealedSecretStatus {
+                last_sync_time: if is_same { old.last_sync_time } else { time() },
+                vault_versions: versions.clone(),
+                data_mac: Some(mac.clone()),
+                observed_refresh: refresh,
+                ..status
+            }
+        }
+    }
+}
+
+/// The status that a VaultStore should have.
+pub fn next_of_store(object: &VaultStore, health: &StoreHealth, now: Timestamp) -> VaultStoreStatus {
+    let old = object.status.clone().unwrap_or_default();
+    let generation = object.metadata.generation;
+    // What was learnt before this process began is better than nothing, as long as it is about this spec.
+    let is_known =
+        old.observed_generation == generation && seal_crds::condition::find(&old.conditions, READY).is_some();
+    if health.reason == VaultStoreReason::Unknown && is_known {
+        return old;
+    }
+    let (is_ready, word) = (health.reason == VaultStoreReason::Reachable, health.reason.as_str());
+    let mut conditions = Conditions { old: &old.conditions, generation, now, new: Vec::new() };
+    conditions.set(READY, is_ready, word, &health.message);
+    match health.reason {
+        VaultStoreReason::Reachable | VaultStoreReason::Unknown => {}
+        VaultStoreReason::InvalidSpec => conditions.set(STALLED, true, word, &health.message),
+        _ => conditions.set(RECONCILING, true, word, &health.message),
+    }
+    VaultStoreStatus {
         observed_generation: generation,
         conditions: conditions.with_foreign(&[READY, STALLED, RECONCILING]),
-        keys_in_use: keys_in_use(object),
-        secret: verdict.secret.clone().or(old.secret),
-        ..old
     }
 }
 
@@ -151,6 +288,11 @@ impl Conditions<'_> {
         });
     }
 
+    /// Leaves a condition as it is, if there is one.
+    fn keep(&mut self, type_: &str) {
+        self.new.extend(seal_crds::condition::find(self.old, type_).cloned());
+    }
+
     /// Conditions of types that are not ours stay as they are.
     fn with_foreign(self, ours: &[&str]) -> Vec<Condition> {
         let foreign = self.old.iter().filter(|condition| !ours.contains(&condition.type_.as_str())).cloned();
@@ -171,8 +313,23 @@ pub fn patch(metadata: &ObjectMeta, status: &impl serde::Serialize, optional: &[
     json!({"metadata": {"uid": metadata.uid, "resourceVersion": metadata.resource_version}, "status": status})
 }
 
+/// The merge patch that sets the status of a SealedSecret. A version that is read no longer is null too, or it would stay.
+pub fn patch_of(object: &SealedSecret, status: &SealedSecretStatus) -> Value {
+    let mut patch = patch(&object.metadata, status, SEALED_SECRET_FIELDS);
+    let before = object.status.iter().flat_map(|status| status.vault_versions.keys());
+    if let Some(versions) = patch["status"]["vaultVersions"].as_object_mut() {
+        for place in before {
+            versions.entry(place).or_insert(Value::Null);
+        }
+    }
+    patch
+}
+
 /// The optional fields of a SealedSecret's status that we write.
-pub const SEALED_SECRET_FIELDS: &[&str] = &["keysInUse", "secret"];
+const SEALED_SECRET_FIELDS: &[&str] =
+    &["dataMAC", "keysInUse", "lastSyncTime", "observedRefresh", "secret", "vaultVersions"];
+/// The optional fields of a VaultStore's status.
+pub const VAULT_STORE_FIELDS: &[&str] = &[];
 /// The optional fields of a KeyRing's status.
 pub const KEY_RING_FIELDS: &[&str] = &["keys"];
 
@@ -192,11 +349,17 @@ mod tests {
 
     fn good() -> Verdict {
         let secret = SecretStatus { name: "db".into(), uid: Some("s".into()), ..SecretStatus::default() };
-        Verdict { reason: SealedSecretReason::Synced, message: "fine".into(), is_stalled: false, secret: Some(secret) }
+        Verdict {
+            reason: SealedSecretReason::Synced,
+            message: "fine".into(),
+            is_stalled: false,
+            secret: Some(secret),
+            vault: None,
+        }
     }
 
     fn bad(is_stalled: bool) -> Verdict {
-        Verdict { reason: SealedSecretReason::KeyNotFound, message: "no".into(), is_stalled, secret: None }
+        Verdict { reason: SealedSecretReason::KeyNotFound, message: "no".into(), is_stalled, secret: None, vault: None }
     }
 
     fn types(status: &SealedSecretStatus) -> Vec<(&str, &str)> {
@@ -240,12 +403,130 @@ mod tests {
         assert_eq!(types(&failed), [("Ready", "False"), ("Reconciling", "True"), ("Theirs", "True")]);
     }
 
+    fn with_vault(generation: i64, refresh: Option<&str>) -> SealedSecret {
+        let mut object = object(generation);
+        object.spec.vault = serde_json::from_value(json!({"storeRef": {"name": "main"}})).unwrap();
+        let refresh = refresh.map(|refresh| (seal_crds::REFRESH_ANNOTATION.to_owned(), refresh.to_owned()));
+        object.metadata.annotations = refresh.map(|refresh| [refresh].into());
+        object
+    }
+
+    fn fetched(mac: &str, version: i64) -> Verdict {
+        let versions = [("kv/db".to_owned(), version)].into();
+        Verdict { vault: Some(VaultPart::Synced { mac: mac.to_owned(), versions }), ..good() }
+    }
+
+    fn failure() -> VaultFailure {
+        VaultFailure {
+            reason: VaultReason::VaultSealed,
+            message: "the server is sealed".into(),
+            retry: crate::vault::Retry::WhenUp,
+        }
+    }
+
+    fn condition<'a>(status: &'a SealedSecretStatus, type_: &str) -> Option<(&'a str, &'a str)> {
+        seal_crds::condition::find(&status.conditions, type_).map(|c| (c.status.as_str(), c.reason.as_str()))
+    }
+
+    #[test]
+    fn a_fetch_that_brought_nothing_new_says_nothing_new() {
+        let mut object = with_vault(1, None);
+        object.status = Some(next(&object, &fetched("m1", 3), at(10)));
+        let told = object.status.clone().unwrap();
+        assert_eq!(told.last_sync_time, Some(Time(at(10))));
+        assert_eq!(condition(&told, VAULT_SYNCED), Some(("True", "Synced")));
+        assert_eq!(next(&object, &fetched("m1", 3), at(20)), told);
+        assert_eq!(next(&object, &fetched("m1", 4), at(20)).last_sync_time, Some(Time(at(10))), "the same content");
+        assert_eq!(next(&object, &fetched("m2", 4), at(20)).last_sync_time, Some(Time(at(20))));
+    }
+
+    #[test]
+    fn an_outage_leaves_ready_as_it_is_until_it_is_stale_and_the_end_of_it_is_told() {
+        let mut object = with_vault(1, Some("now"));
+        object.status = Some(next(&object, &fetched("m1", 3), at(10)));
+        object.status = Some(next(&object, &withheld(&object, &failure(), true, false), at(20)));
+        let told = object.status.clone().unwrap();
+        assert_eq!(condition(&told, READY), Some(("True", "Synced")));
+        assert_eq!(condition(&told, RECONCILING), None);
+        assert_eq!(condition(&told, VAULT_SYNCED), Some(("False", "VaultSealed")));
+        assert_eq!((told.data_mac.as_deref(), told.observed_refresh.as_deref()), (Some("m1"), Some("now")));
+        assert!(told.secret.is_some() && told.last_sync_time == Some(Time(at(10))));
+
+        object.status = Some(next(&object, &withheld(&object, &failure(), true, true), at(30)));
+        assert_eq!(condition(object.status.as_ref().unwrap(), READY), Some(("False", "Stale")));
+        let after_restart = next(&object, &withheld(&object, &failure(), true, false), at(40));
+        assert_eq!(condition(&after_restart, READY), Some(("False", "Stale")), "only a success ends it");
+        let recovered = next(&object, &fetched("m1", 3), at(50));
+        assert_eq!(condition(&recovered, READY), Some(("True", "Synced")));
+        assert_eq!(recovered.last_sync_time, Some(Time(at(50))));
+    }
+
+    #[test]
+    fn without_a_secret_that_is_right_a_failed_fetch_is_a_failure() {
+        for is_right in [true, false] {
+            let fresh = with_vault(1, None);
+            let told = next(&fresh, &withheld(&fresh, &failure(), is_right, false), at(10));
+            assert_eq!(condition(&told, READY), Some(("False", "NeverSynced")));
+            assert_eq!(condition(&told, RECONCILING), Some(("True", "NeverSynced")));
+        }
+        let mut changed = with_vault(1, None);
+        changed.status = Some(next(&changed, &fetched("m1", 3), at(10)));
+        changed.metadata.generation = Some(2);
+        let told = next(&changed, &withheld(&changed, &failure(), false, false), at(20));
+        assert_eq!(condition(&told, READY), Some(("False", "NeverSynced")));
+        assert!(told.secret.is_some(), "the old Secret stays");
+    }
+
+    #[test]
+    fn an_object_without_a_vault_part_says_nothing_of_vault_and_a_version_that_is_gone_is_nulled() {
+        let mut object = with_vault(1, Some("now"));
+        object.status = Some(next(&object, &fetched("m1", 3), at(10)));
+        let other = Verdict {
+            vault: Some(VaultPart::Synced { mac: "m2".into(), versions: [("kv/other".to_owned(), 1)].into() }),
+            ..good()
+        };
+        let patch = patch_of(&object, &next(&object, &other, at(20)));
+        assert_eq!(patch["status"]["vaultVersions"], json!({"kv/db": null, "kv/other": 1}));
+
+        object.spec.vault = None;
+        let told = next(&object, &good(), at(20));
+        assert_eq!(condition(&told, VAULT_SYNCED), None);
+        let patch = patch_of(&object, &told);
+        for field in ["dataMAC", "lastSyncTime", "observedRefresh", "vaultVersions"] {
+            assert_eq!(patch["status"][field], Value::Null, "{field}");
+        }
+    }
+
+    #[test]
+    fn what_was_known_of_a_server_before_the_start_stays_until_more_is_known() {
+        let spec =
+            json!({"address": "https://vault:8200", "auth": {"token": {"secretRef": {"name": "t", "key": "k"}}}});
+        let mut store = VaultStore::new("main", serde_json::from_value(spec).unwrap());
+        store.metadata.generation = Some(1);
+        let health = |reason| StoreHealth { reason, message: "says".into() };
+        let told = next_of_store(&store, &health(VaultStoreReason::Unknown), at(10));
+        assert_eq!(told.conditions.len(), 1);
+        store.status = Some(next_of_store(&store, &health(VaultStoreReason::VaultSealed), at(20)));
+        let types: Vec<_> = store.status.iter().flat_map(|told| &told.conditions).map(|c| c.type_.as_str()).collect();
+        assert_eq!(types, [READY, RECONCILING]);
+        assert_eq!(Some(next_of_store(&store, &health(VaultStoreReason::Unknown), at(30))), store.status);
+        store.metadata.generation = Some(2);
+        let told = next_of_store(&store, &health(VaultStoreReason::Unknown), at(30));
+        assert_eq!(told.conditions[0].reason, "Unknown");
+    }
+
     #[test]
     fn a_patch_nulls_what_is_absent_and_carries_its_precondition() {
         let metadata =
             ObjectMeta { uid: Some("u".into()), resource_version: Some("7".into()), ..ObjectMeta::default() };
         let patch = patch(&metadata, &SealedSecretStatus::default(), SEALED_SECRET_FIELDS);
         assert_eq!(patch["metadata"], json!({"uid": "u", "resourceVersion": "7"}));
-        assert_eq!(patch["status"], json!({"keysInUse": null, "secret": null}));
+        assert_eq!(
+            patch["status"],
+            json!({
+                "dataMAC": null, "keysInUse": null, "lastSyncTime": null, "observedRefresh": null, "secret": null,
+                "vaultVersions": null,
+            })
+        );
     }
 }

@@ -8,7 +8,7 @@
 //! Secrets only metadata ever arrives, and of that only what [`OwnedSecret`] holds is kept.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
     time::{Duration, Instant},
@@ -27,6 +27,12 @@ use crate::{
     keys::KeyIndex,
     metrics::Ready,
     status, target,
+    vault::{
+        breaker,
+        course::{self, Cadence, Course, Gate, Told, Wish},
+        errand::Answer,
+        link::StoreId,
+    },
 };
 
 /// Namespace and name, of an object or of a Secret.
@@ -89,6 +95,24 @@ pub struct Summary {
     known: Option<Known>,
     status: u64,
     ready: Ready,
+    /// What it wants of Vault.
+    pub vault: Option<Box<Wanted>>,
+}
+
+/// What is kept of an object's Vault part.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// Which store.
+    pub store: StoreId,
+    /// This version of it.
+    pub wish: Wish,
+    /// How often.
+    pub cadence: Cadence,
+    told: Told,
+    /// A refresh annotation that the status does not know.
+    is_refresh_asked: bool,
+    mac: Option<Box<str>>,
+    versions: u64,
 }
 
 /// What its status says of its Secret, where the status is good and current.
@@ -128,6 +152,8 @@ struct Entry {
     /// The status that we are about to write or have written: its echo wakes nobody.
     intended: Option<u64>,
     contest: Option<Box<Contest>>,
+    /// Where its fetches from Vault stand.
+    course: Option<Box<Course>>,
 }
 
 /// The objects, the Secrets, and what connects them.
@@ -246,12 +272,9 @@ impl Store {
         }
         // A settled object is probably never needed whole.
         let full = object.ok().filter(|_| summary.known.is_none()).map(Arc::new);
-        let mut entry = Entry {
-            summary,
-            full,
-            intended: old.as_ref().and_then(|old| old.intended),
-            contest: old.and_then(|old| old.contest),
-        };
+        let is_same_object = old.as_ref().is_some_and(|old| old.summary.uid == summary.uid);
+        let (intended, contest, course) = old.map_or((None, None, None), |old| (old.intended, old.contest, old.course));
+        let mut entry = Entry { summary, full, intended, contest, course: course.filter(|_| is_same_object) };
         if self.waiting + entry.waiting() > self.budget {
             entry.full = None;
         }
@@ -291,6 +314,18 @@ impl Store {
         let entry = self.objects.get_mut(key)?;
         self.waiting -= entry.waiting();
         entry.full.take()
+    }
+
+    /// Keeps the whole object for the next look, as far as the budget suffices.
+    pub fn keep_full(&mut self, key: &Key, object: Arc<SealedSecret>) {
+        let Some(entry) = self.objects.get_mut(key) else { return };
+        let before = entry.waiting();
+        entry.full = Some(object);
+        let waiting = self.waiting - before + entry.waiting();
+        if waiting > self.budget {
+            entry.full = None;
+        }
+        self.waiting = self.waiting - before + entry.waiting();
     }
 
     /// Says which status is about to be written, so that its echo wakes nobody.
@@ -486,8 +521,15 @@ impl Store {
         .collect()
     }
 
-    /// Whether the object is as its status says and its Secret as it was left: nothing is to be done.
+    /// Whether the object is as its status says and its Secret as it was left: nothing is to be done, unless a fetch
+    /// from Vault is due.
     pub fn is_settled(&self, key: &Key, keys: &KeyIndex) -> bool {
+        let wanted = self.objects.get(key).and_then(|entry| entry.summary.vault.as_ref());
+        wanted.is_none_or(|wanted| wanted.told != Told::Nothing && !wanted.is_refresh_asked) && self.is_right(key, keys)
+    }
+
+    /// Whether its Secret is as it was left, for this spec.
+    pub fn is_right(&self, key: &Key, keys: &KeyIndex) -> bool {
         let Some(entry) = self.objects.get(key) else { return true };
         let summary = &entry.summary;
         if summary.is_deleting {
@@ -507,6 +549,79 @@ impl Store {
             && summary.key_ids.iter().all(|id| keys.opens(*id))
             && self.rival(key).is_none()
             && self.strays(key).is_empty()
+    }
+
+    // === Vault ===
+
+    /// Where the fetches of an object stand. None: it wants nothing of Vault.
+    pub fn course(&mut self, key: &Key, now: Instant) -> Option<(&Wanted, &mut Course)> {
+        let entry = self.objects.get_mut(key)?;
+        let wanted = entry.summary.vault.as_deref()?;
+        let begun = || Box::new(Course::begun(wanted.told, &wanted.cadence, now, Timestamp::now()));
+        Some((wanted, entry.course.get_or_insert_with(begun)))
+    }
+
+    /// What to do about a fetch that is wanted now.
+    pub fn gate(&mut self, key: &Key, now: Instant) -> Gate {
+        self.course(key, now).map_or(Gate::Go, |(wanted, course)| course.gate(wanted.wish, now))
+    }
+
+    /// When the next fetch is due by itself.
+    pub fn next_fetch(&mut self, key: &Key, now: Instant) -> Option<Instant> {
+        self.course(key, now)?.1.next()
+    }
+
+    /// Whether an answer is what the status says already.
+    pub fn is_old_news(&self, key: &Key, answer: &Answer) -> bool {
+        let wanted = self.objects.get(key).and_then(|entry| entry.summary.vault.as_ref());
+        wanted.zip(answer.result.as_ref().ok()).is_some_and(|(wanted, fetched)| {
+            wanted.wish == answer.wish
+                && wanted.told == Told::Synced
+                && wanted.mac.as_deref() == Some(&*fetched.mac)
+                && wanted.versions == versions_hash(&fetched.values.versions)
+                && matches!(self.objects.get(key).map(|entry| entry.summary.ready), Some(Ready::Yes(_)))
+        })
+    }
+
+    /// Whether an object's status says that it never had anything from Vault.
+    pub fn is_first_fetch(&self, key: &Key) -> bool {
+        self.summary(key).is_none_or(|summary| summary.known.is_none())
+    }
+
+    /// Has everything fetched again that uses this store and is meant, spread so that it does not bring the store down.
+    /// Gives when each object is to be looked at.
+    pub fn fetch_again(
+        &mut self,
+        store: &StoreId,
+        is_meant: impl Fn(&Key, &Course) -> bool,
+        per_second: u32,
+        now: Instant,
+    ) -> Vec<(Key, Instant)> {
+        let uses = |entry: &Entry| entry.summary.vault.as_ref().is_some_and(|wanted| wanted.store == *store);
+        let users = self.objects.iter().filter(|(_, entry)| uses(entry));
+        // Whoever waits for a first Secret goes first.
+        let mut users: Vec<_> = users.map(|(key, entry)| (entry.summary.known.is_some(), key.clone())).collect();
+        users.retain(|(_, key)| self.course(key, now).is_some_and(|(_, course)| is_meant(key, course)));
+        users.sort_unstable();
+        let over = breaker::wake_over(users.len(), per_second);
+        let step = over / u32::try_from(users.len()).unwrap_or(u32::MAX).max(1);
+        let mut woken = Vec::with_capacity(users.len());
+        for ((_, key), i) in users.into_iter().zip(0..) {
+            let due = now + step * i;
+            if let Some((_, course)) = self.course(&key, now) {
+                course.wake(due);
+            }
+            woken.push((key, due));
+        }
+        woken
+    }
+
+    /// The stores that objects of a namespace use.
+    pub fn stores_of(&self, namespace: &str) -> HashSet<StoreId> {
+        let of = |(key, entry): (&Key, &Entry)| {
+            (*key.namespace == *namespace).then(|| entry.summary.vault.as_ref().map(|wanted| wanted.store.clone()))?
+        };
+        self.objects.iter().filter_map(of).collect()
     }
 
     // === Contests ===
@@ -547,6 +662,7 @@ impl Summary {
         summary.known = known(object);
         summary.status = status_hash(object.status.as_ref());
         summary.ready = ready(object);
+        summary.vault = wanted(object, key).map(Box::new);
         summary
     }
 
@@ -564,6 +680,7 @@ impl Summary {
             known: None,
             status: 0,
             ready: Ready::Unknown,
+            vault: None,
         }
     }
 
@@ -577,6 +694,7 @@ impl Summary {
             && self.generation == other.generation
             && self.is_deleting == other.is_deleting
             && self.is_readable == other.is_readable
+            && self.vault.as_ref().map(|wanted| wanted.wish) == other.vault.as_ref().map(|wanted| wanted.wish)
     }
 }
 
@@ -603,12 +721,43 @@ impl OwnedSecret {
 fn known(object: &SealedSecret) -> Option<Known> {
     let status = object.status.as_ref()?;
     let secret = status.secret.as_ref()?;
+    // With Vault, a Secret may be right and old.
+    let is_good = condition::find(&status.conditions, condition::READY)
+        .is_some_and(|ready| ready.status == condition::TRUE || ready.reason == SealedSecretReason::Stale.as_str());
     let is_current = status.observed_generation == object.metadata.generation
-        && condition::is_true(&status.conditions, condition::READY)
+        && is_good
         && secret.name == object.target_name()
         && secret.inputs.as_deref() == Some(&status::inputs(object));
     let (uid, resource_version) = (secret.uid.as_deref()?, secret.resource_version.as_deref()?);
     is_current.then(|| Known { uid: uid.into(), resource_version: resource_version.into() })
+}
+
+/// What the object wants of Vault, and what its status says of that.
+fn wanted(object: &SealedSecret, key: &Key) -> Option<Wanted> {
+    let source = object.spec.vault.as_ref()?;
+    let status = object.status.clone().unwrap_or_default();
+    let synced = condition::find(&status.conditions, condition::VAULT_SYNCED);
+    let told = match synced {
+        Some(synced) if synced.status == condition::TRUE => Told::Synced,
+        Some(synced) => Told::Failing(synced.last_transition_time.0),
+        None => Told::Nothing,
+    };
+    let refresh = course::refresh_annotation(&object.metadata);
+    Some(Wanted {
+        store: StoreId::new(source.store_ref.namespace.as_deref().unwrap_or(&key.namespace), &source.store_ref.name),
+        wish: Wish::of(&object.metadata),
+        cadence: Cadence::of(source, object.metadata.uid.as_deref().unwrap_or_default()),
+        told,
+        is_refresh_asked: refresh.is_some() && refresh != status.observed_refresh.as_ref(),
+        mac: status.data_mac.map(Into::into),
+        versions: versions_hash(&status.vault_versions),
+    })
+}
+
+fn versions_hash(versions: &BTreeMap<String, i64>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    versions.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// What the status says of `Ready`, if it speaks of this spec.
@@ -691,6 +840,7 @@ mod tests {
                 resource_version: Some("20".to_owned()),
                 inputs: Some(status::inputs(&object)),
             }),
+            vault: None,
         };
         object.status = Some(status::next(&object, &verdict, Timestamp::UNIX_EPOCH));
         object

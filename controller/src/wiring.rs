@@ -21,7 +21,7 @@ use thiserror::Error;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
-    sync::{oneshot, watch},
+    sync::{mpsc, oneshot, watch},
 };
 use tracing::info;
 
@@ -41,7 +41,8 @@ use crate::{
     schema,
     sealed::{Context, decide, read},
     settings::{Cluster, Settings},
-    store::{Cause, Store, Wake},
+    store::{Cause, Key, Store, Wake},
+    vault::{self, errand::Errands, mac::MacKey, reader::Reader, stores::Desk},
 };
 
 /// Bytes of sealed objects that may wait for their turn in memory; those beyond are fetched again.
@@ -88,6 +89,8 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     let (led, is_led) = watch::channel(false);
     let (ready, is_ready) = watch::channel(false);
     let (recipient, published_recipient) = watch::channel(None);
+    let (synced_stores, stores) = watch::channel(false);
+    let (mac_key, is_mac_key) = watch::channel(None);
 
     let (keeper, published) = Keeper::new(
         client.clone(),
@@ -98,12 +101,17 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
         report.clone(),
     );
     let (index, keys) = watch::channel(Arc::new(KeyIndex::default()));
+    let cluster = vault::cluster::Cluster::new(client.clone(), settings.vault_allows_api_audience);
+    let (reader, store_events) = Reader::new(cluster, report.metrics.vault().clone());
+    let (errands, answered) = Errands::new(reader, is_mac_key);
     let context = Context {
         client: client.clone(),
         writer,
         store: Arc::new(Mutex::new(Store::new(WAITING_BUDGET))),
         keys,
         own_namespace: settings.namespace.as_str().into(),
+        errands,
+        verify_every: settings.verify_every,
         report,
     };
     let store = context.store.clone();
@@ -112,7 +120,8 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
         metrics.objects(store.readiness());
         metrics.key_objects(store.key_uses());
     });
-    let engine = Engine::new(context.clone(), settings.workers, settings.verify_every, term);
+    let engine = Engine::new(context.clone(), settings.workers, term.clone());
+    let (desk, changed_stores) = Desk::new(context.clone(), engine.clone());
 
     let leases: Api<Lease> = Api::namespaced(client.clone(), &settings.namespace);
     let election = lease::Settings::new(settings.replica.clone());
@@ -121,11 +130,16 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     }));
     let authority = leading::authority(leadership, is_schema_right, led, context.report.metrics.clone());
     let (loaded, is_loaded) = watch::channel(false);
-    let readiness = leading::readiness(is_led.clone(), objects, secrets, is_loaded, (ready, active));
+    let readiness = leading::readiness(is_led.clone(), objects, secrets, stores, is_loaded, (ready, active));
     let served = served(&context, is_ready, published_recipient);
     let object_watch = watch_objects(client.clone(), context.clone(), engine.clone(), synced_objects);
     let secret_watch = watch_secrets(client.clone(), context.clone(), engine.clone(), synced_secrets);
-    let key_watch = follow_keys(published, (index, recipient, loaded), context.clone(), engine.clone());
+    let key_watch = follow_keys(published, (index, mac_key, recipient, loaded), context.clone(), engine.clone());
+    let store_watch = desk.clone().watch_stores(client.clone(), synced_stores);
+    let credential_watch = desk.clone().watch_credentials(client.clone(), watch::Sender::new(false));
+    let namespace_watch = desk.clone().watch_namespaces(client.clone(), watch::Sender::new(false));
+    let store_statuses = desk.keep_statuses(changed_stores, store_events, term);
+    let answers = follow_answers(answered, engine.clone());
     let mut work = tokio::spawn(engine.run(stopped));
     let mut signals = Signals::new()?;
     let listener = TcpListener::bind(settings.listen).await.map_err(RunError::Listen)?;
@@ -146,6 +160,11 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
         end = task("SealedSecret watch", object_watch) => Some(end),
         end = task("Secret watch", secret_watch) => Some(end),
         end = task("key watch", key_watch) => Some(end),
+        end = task("VaultStore watch", store_watch) => Some(end),
+        end = task("credential watch", credential_watch) => Some(end),
+        end = task("Namespace watch", namespace_watch) => Some(end),
+        end = task("VaultStore statuses", store_statuses) => Some(end),
+        end = task("answers of Vault", answers) => Some(end),
         end = task("keys", keeper.run(is_led)) => Some(end),
         end = task("Events", publisher.run()) => Some(end),
     };
@@ -281,13 +300,28 @@ async fn watch_secrets(client: Client, context: Context, engine: Engine, synced:
     .await;
 }
 
+/// Looks at every object of which Vault has been asked.
+async fn follow_answers(mut answered: mpsc::UnboundedReceiver<Key>, engine: Engine) {
+    while let Some(key) = answered.recv().await {
+        engine.answered(key);
+    }
+}
+
+/// Where what is known of the keys goes: what opens, what tells change, what is published, and that they are there.
+type KeySenders = (
+    watch::Sender<Arc<KeyIndex>>,
+    watch::Sender<Option<MacKey>>,
+    watch::Sender<Option<Recipient>>,
+    watch::Sender<bool>,
+);
+
 /// Passes a new index on, and looks at every object that uses a key of which something else is known now.
 ///
 /// `loaded` is said after there is an index, and taken back before there is none: an object that was looked at with the
 /// keys of a controller that has not read them yet would be told that nobody can open it.
 async fn follow_keys(
     mut published: watch::Receiver<Published>,
-    (index, recipient, loaded): (watch::Sender<Arc<KeyIndex>>, watch::Sender<Option<Recipient>>, watch::Sender<bool>),
+    (index, mac_key, recipient, loaded): KeySenders,
     context: Context,
     engine: Engine,
 ) {
@@ -297,6 +331,7 @@ async fn follow_keys(
             context.report.metrics.identities(published.identities);
             context.report.metrics.rings(&published.rings, &published.findings);
             recipient.send_replace(published.recipient.clone());
+            mac_key.send_replace(published.mac_key.clone());
             (published.index.clone(), published.is_ready)
         };
         if !is_loaded {

@@ -8,6 +8,10 @@ use seal_controller::{
     args::Args,
     keys::OpenedRing,
     metrics::{ApiFailure, Class, Dropped, Endpoint, KeyState, Kind, Metrics, Outcome, Ready, Write},
+    vault::{
+        link::StoreId,
+        meter::{self, Operation},
+    },
 };
 use seal_crds::condition::{KeyRingReason, RecoverableReason};
 use seal_envelope::Identity;
@@ -63,6 +67,10 @@ fn every_metric_is_described_with_its_type() {
     metrics.rings(&[ring()], &[]);
     metrics.key_objects([(Identity::generate().unwrap().recipient().key_id(), 1)]);
     metrics.answered(Endpoint::Healthz, 200);
+    let (store, vault) = (StoreId::new("platform", "main"), metrics.vault());
+    vault.request(&store, Operation::Read, &Ok(()), Duration::ZERO);
+    vault.open(&store, false);
+    vault.tokens(&store, 1);
     let text = metrics.encode().unwrap();
     let described: BTreeSet<_> =
         rows("sealwright_").iter().map(|row| (row[0].trim_matches('`').to_owned(), row[1].to_owned())).collect();
@@ -94,6 +102,8 @@ fn every_value_of_a_label_is_described() {
     assert_described("sealwright_secret_writes_total", Write::ALL.iter().map(|value| value.as_str()).collect());
     assert_described("sealwright_keyring_keys", KeyState::ALL.iter().map(|value| value.as_str()).collect());
     assert_described("sealwright_events_dropped_total", Dropped::ALL.iter().map(|value| value.as_str()).collect());
+    assert_described("sealwright_vault_requests_total", Operation::ALL.map(Operation::as_str).to_vec());
+    assert_described("sealwright_vault_requests_total", meter::Class::ALL.map(meter::Class::as_str).to_vec());
     assert_described("sealwright_api_errors_total", ApiFailure::ALL.iter().map(|value| value.as_str()).collect());
     for endpoint in Endpoint::ALL.iter().filter(|endpoint| **endpoint != Endpoint::Other) {
         assert!(REFERENCE.contains(&format!(" {}` |", endpoint.as_str())), "{}", endpoint.as_str());

@@ -23,12 +23,13 @@ use seal_controller::{
     sealed::{self, Context, Next},
     store::{Key, Store},
     target,
+    vault::{cluster::Cluster, errand::Errands, mac::MacKey, meter::Meter, reader::Reader},
 };
 use seal_crds::{
     SealedSecret,
     condition::{KeyRingReason, RecoverableReason},
 };
-use seal_envelope::{DataKey, RingKey, SealedFor};
+use seal_envelope::{DataKey, Identity, RingKey, SealedFor};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -79,12 +80,17 @@ impl Scenario {
         // Events are published outside of a look, so no request of theirs is among the expected ones.
         let (events, _) = events::channel(client.clone(), "replica", metrics.clone());
         let report = Report { metrics, events };
+        let (reader, _) = Reader::new(Cluster::new(client.clone(), false), Meter::default());
+        let mac_key = watch::Sender::new(Some(MacKey::of(&Identity::generate().unwrap())));
+        let (errands, _) = Errands::new(reader, mac_key.subscribe());
         let context = Context {
             client: client.clone(),
             writer: Writer::new(client, leadership, is_schema_right),
             store: Arc::new(Mutex::new(Store::new(1 << 20))),
             keys: index,
             own_namespace: "sealwright-system".into(),
+            errands,
+            verify_every: None,
             report,
         };
         Self { context, script, ring_key, announcement, schema, _keys: keys }
@@ -268,6 +274,8 @@ fn with_status(object: &Value, version: &str, patch: &Value) -> Value {
     let mut object = object.clone();
     object["metadata"]["resourceVersion"] = json!(version);
     object["status"] = patch["status"].clone();
+    // In a merge patch null means absent.
+    object["status"].as_object_mut().unwrap().retain(|_, value| !value.is_null());
     object
 }
 

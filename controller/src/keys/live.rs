@@ -40,6 +40,7 @@ use crate::{
     settings::FirstRing,
     status,
     store::Key,
+    vault::mac::MacKey,
 };
 
 /// Marks, on the published ConfigMap, that this namespace had its first ring: it is made once and never again.
@@ -65,6 +66,8 @@ pub struct Published {
     pub findings: Vec<Finding>,
     /// What can be opened.
     pub index: Arc<KeyIndex>,
+    /// Tells whether what Vault gives has changed: the key of the first identity, which stays when others are added.
+    pub mac_key: Option<MacKey>,
 }
 
 /// Watches and keeps; ends only with the process.
@@ -192,6 +195,7 @@ impl Keeper {
             rings: opened.clone(),
             findings,
             index: Arc::new(index),
+            mac_key: identities.iter().min_by_key(|own| own.number).map(|own| MacKey::of(&own.identity)),
         });
 
         if !self.writer.leads() {

@@ -15,6 +15,7 @@ use crate::{
     keys::{Found, KeyIndex},
     target::{self, Claim, Desired, Difference, Values},
     template::{self, Renderer},
+    vault::{VaultFailure, errand::Fetched, path::Plan},
 };
 
 /// How often at most a Secret that is not ours is asked for: foreign Secrets are not watched, so nothing tells when it
@@ -33,6 +34,8 @@ pub struct Observed<'a> {
     pub own_namespace: &'a str,
     /// For how long the repair of this Secret is put off, because that manager keeps changing it back.
     pub contest: Option<(String, Duration)>,
+    /// What Vault gave, for an object with a Vault part; none if it has not been asked.
+    pub fetched: Option<&'a Result<Fetched, VaultFailure>>,
 }
 
 /// What is known of the Secret that an object makes.
@@ -88,6 +91,10 @@ pub enum Decision {
     },
     /// Nothing may happen to it.
     Refuse(Refusal),
+    /// Nothing stands in its way but that Vault has not been asked for this yet.
+    Fetch(Plan),
+    /// Vault gave nothing, so it stays as it is.
+    Withhold(VaultFailure),
 }
 
 /// A Secret at one moment.
@@ -164,8 +171,36 @@ fn shortened(message: String) -> String {
 }
 
 /// Decides.
+///
+/// Vault is asked only for what nothing else stands in the way of.
 pub fn decide(observed: &Observed<'_>, keys: &KeyIndex) -> Decision {
-    desired(observed, keys).map_or_else(Decision::Refuse, |desired| settle(observed, desired))
+    let values = match sealed_values(observed, keys) {
+        Ok(values) => values,
+        Err(refusal) => return Decision::Refuse(refusal),
+    };
+    let values = match (&observed.object.spec.vault, observed.fetched) {
+        (None, _) => Ok(values),
+        (Some(_), Some(Ok(fetched))) => joined(values, fetched),
+        (Some(_), Some(Err(failure))) => return Decision::Withhold(failure.clone()),
+        (Some(source), None) => {
+            let plan = Plan::of(source).map_err(|error| Refusal::new(Reason::InvalidSpec, format!("vault: {error}")));
+            let plan = plan.and_then(|plan| untouchable(observed).map_or(Ok(plan), Err));
+            return plan.map_or_else(Decision::Refuse, Decision::Fetch);
+        }
+    };
+    let desired = values.and_then(|values| desired(observed.object, values));
+    desired.map_or_else(Decision::Refuse, |desired| settle(observed, desired))
+}
+
+/// Sealed and fetched values together. No key has two sources.
+fn joined(mut values: Values, fetched: &Fetched) -> Result<Values, Refusal> {
+    for (key, value) in &fetched.values.values {
+        if values.insert(key.clone(), value.clone()).is_some() {
+            let message = format!("key `{key}` comes from encryptedData and from vault.dataFrom");
+            return Err(Refusal::new(Reason::InvalidSpec, message));
+        }
+    }
+    Ok(values)
 }
 
 /// Whether every sealed value of `object` opens at its place. Renders nothing, and says no more than that.
@@ -173,23 +208,23 @@ pub fn opens(object: &SealedSecret, keys: &KeyIndex) -> bool {
     object.spec.check().is_ok() && open(object, keys).is_ok()
 }
 
-/// The Secret as it should be, or why there can be none.
-fn desired(observed: &Observed<'_>, keys: &KeyIndex) -> Result<Desired, Refusal> {
+/// The sealed values, opened, or why there can be no Secret whatever Vault says.
+fn sealed_values(observed: &Observed<'_>, keys: &KeyIndex) -> Result<Values, Refusal> {
     let object = observed.object;
     object.spec.check().map_err(|error| invalid(&error))?;
     if let Some(refused) = target::refusal(object, observed.own_namespace) {
         return Err(Refusal::new(Reason::OutputRefused, refused));
     }
-    if object.spec.vault.is_some() {
-        let message =
-            "this version of the controller does not serve Vault references; no part of the Secret is written";
-        return Err(Refusal { is_stalled: true, ..Refusal::new(Reason::NeverSynced, message) });
-    }
     if let Some(rival) = observed.rival {
         let message = format!("SealedSecret {rival} already makes the Secret {}", object.target_name());
         return Err(Refusal::new(Reason::TargetConflict, message));
     }
-    let values = rendered(object, open(object, keys)?)?;
+    open(object, keys)
+}
+
+/// The Secret as it should be, or why there can be none.
+fn desired(object: &SealedSecret, values: Values) -> Result<Desired, Refusal> {
+    let values = rendered(object, values)?;
     let size: usize = values.values().map(|value| value.len()).sum();
     if size > target::MAX_DATA {
         let message = format!("the values have {size} bytes together; a Secret takes {}", target::MAX_DATA);
@@ -322,36 +357,17 @@ fn settle(observed: &Observed<'_>, desired: Desired) -> Decision {
         Live::Present(live) => live,
         Live::PresumedAbsent => return Decision::Create { desired, drift: None },
         Live::Absent => {
-            let drift = was_right(observed.object, &desired.name).then_some(Drift::Deleted);
+            let drift = was_right(observed, &desired.name).then_some(Drift::Deleted);
             return match contested(observed, drift.is_some()) {
                 Some(refusal) => Decision::Refuse(refusal),
                 None => Decision::Create { desired, drift },
             };
         }
     };
-    let known_uid = observed.object.status.as_ref().and_then(|status| status.secret.as_ref());
-    let known_uid = known_uid.filter(|known| known.name == desired.name).and_then(|known| known.uid.as_deref());
-    let claim = target::claim(observed.object, known_uid, live);
-    match &claim {
-        Claim::Ours | Claim::Consents => {}
-        Claim::Identity => {
-            let message = format!("Secret {} holds an identity of the controller", desired.name);
-            return Decision::Refuse(Refusal::new(Reason::OutputRefused, message));
-        }
-        Claim::Foreign(whose) => {
-            let name = observed.object.name_any();
-            let message = format!(
-                "Secret {} is not this object's: {whose}; to hand it over, annotate it with sealwright.dev/adopt-by: {name}",
-                desired.name
-            );
-            let refusal = Refusal::new(Reason::TargetNotOwned, message);
-            return Decision::Refuse(Refusal { after: Some(POLL), ..refusal });
-        }
-    }
-    if live.metadata.deletion_timestamp.is_some() {
-        let message = format!("Secret {} is being deleted; it is made anew when it is gone", desired.name);
-        return Decision::Refuse(Refusal::new(Reason::TargetTerminating, message));
-    }
+    let claim = match claimed(observed.object, live) {
+        Ok(claim) => claim,
+        Err(refusal) => return Decision::Refuse(refusal),
+    };
     let facts =
         Facts { uid: live.uid().unwrap_or_default(), resource_version: live.resource_version().unwrap_or_default() };
     let difference = target::difference(&desired, live);
@@ -364,7 +380,7 @@ fn settle(observed: &Observed<'_>, desired: Desired) -> Decision {
             format!("Secret {} is immutable and would have to change; delete it to let it be made anew", desired.name);
         return Decision::Refuse(Refusal::new(Reason::TargetImmutable, message));
     }
-    let drift = (claim == Claim::Ours && was_right(observed.object, &desired.name)).then(|| drift(&difference));
+    let drift = (claim == Claim::Ours && was_right(observed, &desired.name)).then(|| drift(&difference));
     if let Some(refusal) = contested(observed, drift.is_some()) {
         return Decision::Refuse(refusal);
     }
@@ -375,9 +391,53 @@ fn settle(observed: &Observed<'_>, desired: Desired) -> Decision {
     Decision::Change { desired, facts, take_over, is_adoption: claim == Claim::Consents, drift }
 }
 
-/// Whether the status says that this very spec had become the Secret: then what differs now is somebody's doing.
-fn was_right(object: &SealedSecret, name: &str) -> bool {
+/// Whose the Secret is, if it may be written at all.
+fn claimed(object: &SealedSecret, live: &Secret) -> Result<Claim, Refusal> {
+    let target = object.target_name();
+    let known_uid = object.status.as_ref().and_then(|status| status.secret.as_ref());
+    let known_uid = known_uid.filter(|known| known.name == target).and_then(|known| known.uid.as_deref());
+    let claim = target::claim(object, known_uid, live);
+    match &claim {
+        Claim::Ours | Claim::Consents => {}
+        Claim::Identity => {
+            let message = format!("Secret {target} holds an identity of the controller");
+            return Err(Refusal::new(Reason::OutputRefused, message));
+        }
+        Claim::Foreign(whose) => {
+            let name = object.name_any();
+            let message = format!(
+                "Secret {target} is not this object's: {whose}; to hand it over, annotate it with sealwright.dev/adopt-by: {name}"
+            );
+            return Err(Refusal { after: Some(POLL), ..Refusal::new(Reason::TargetNotOwned, message) });
+        }
+    }
+    if live.metadata.deletion_timestamp.is_some() {
+        let message = format!("Secret {target} is being deleted; it is made anew when it is gone");
+        return Err(Refusal::new(Reason::TargetTerminating, message));
+    }
+    Ok(claim)
+}
+
+/// What would keep the Secret from being written whatever Vault says.
+fn untouchable(observed: &Observed<'_>) -> Option<Refusal> {
+    let refusal = match observed.live {
+        Live::Present(live) => claimed(observed.object, live).err(),
+        Live::Absent | Live::PresumedAbsent => None,
+    };
+    let is_repair = was_right(observed, observed.object.target_name());
+    refusal.or_else(|| contested(observed, is_repair))
+}
+
+/// Whether the status says that this very spec, and what Vault gave, had become the Secret: then what differs now is
+/// somebody's doing.
+fn was_right(observed: &Observed<'_>, name: &str) -> bool {
+    let object = observed.object;
     let Some(status) = &object.status else { return false };
+    if let Some(Ok(fetched)) = observed.fetched
+        && status.data_mac.as_ref() != Some(&fetched.mac)
+    {
+        return false;
+    }
     let is_current = status.observed_generation.is_some() && status.observed_generation == object.metadata.generation;
     let was_good = seal_crds::condition::find(&status.conditions, seal_crds::condition::READY)
         .is_some_and(|ready| ready.status == seal_crds::condition::TRUE || ready.reason == Reason::Contested.as_str());
@@ -471,7 +531,14 @@ mod tests {
         }
 
         fn decide_with(&self, live: &Live, rival: Option<&str>, contest: Option<(String, Duration)>) -> Decision {
-            decide(&Observed { object: &self.object, live, rival, own_namespace: OWN, contest }, &self.keys)
+            let observed = Observed { object: &self.object, live, rival, own_namespace: OWN, contest, fetched: None };
+            decide(&observed, &self.keys)
+        }
+
+        fn decide_fetched(&self, live: &Live, fetched: &Result<Fetched, VaultFailure>) -> Decision {
+            let object = &self.object;
+            let fetched = Some(fetched);
+            decide(&Observed { object, live, rival: None, own_namespace: OWN, contest: None, fetched }, &self.keys)
         }
 
         fn refused(&self) -> Refusal {
@@ -480,10 +547,20 @@ mod tests {
 
         /// The Secret as our apply leaves it, and the object as our status patch does.
         fn established(&mut self) -> Secret {
-            let Decision::Create { desired, .. } = self.decide(&Live::PresumedAbsent) else { panic!("not created") };
+            let decision = self.decide(&Live::PresumedAbsent);
+            self.carried_out(decision, None)
+        }
+
+        fn carried_out(&mut self, decision: Decision, fetched: Option<&Fetched>) -> Secret {
+            let Decision::Create { desired, .. } = decision else { panic!("not created") };
             let secret = SecretStatus { name: "db".into(), uid: Some("s1".into()), ..SecretStatus::default() };
-            let verdict =
-                Verdict { reason: Reason::Synced, message: String::new(), is_stalled: false, secret: Some(secret) };
+            let verdict = Verdict {
+                reason: Reason::Synced,
+                message: String::new(),
+                is_stalled: false,
+                secret: Some(secret),
+                vault: fetched.map(Into::into),
+            };
             self.object.status = Some(status::next(&self.object, &verdict, Timestamp::UNIX_EPOCH));
             let mut live = Secret {
                 type_: Some(desired.type_.clone()),
@@ -590,13 +667,78 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_vault_part_is_refused_as_a_whole() {
+    /// What Vault gave, with this MAC.
+    fn fetched(pairs: &[(&str, &str)], mac: &str) -> Result<Fetched, VaultFailure> {
+        let values = pairs.iter().map(|(key, value)| ((*key).to_owned(), value.as_bytes().to_vec().into())).collect();
+        let values = crate::vault::value::Values { values, versions: Default::default() };
+        Ok(Fetched { values, mac: mac.to_owned() })
+    }
+
+    /// A stage whose object also wants `user` from Vault.
+    fn with_vault() -> Stage {
         let vault =
-            json!({"storeRef": {"name": "main"}, "data": [{"key": "a", "mount": "kv", "path": "p", "field": "f"}]});
+            json!({"storeRef": {"name": "main"}, "data": [{"key": "user", "mount": "kv", "path": "p", "field": "f"}]});
         let vault = serde_json::from_value(vault).unwrap();
-        let refusal = Stage::new().with(|object, _| object.spec.vault = Some(vault)).refused();
-        assert!(refusal.is_stalled && refusal.message.contains("Vault"));
+        Stage::new().with(|object, _| object.spec.vault = Some(vault))
+    }
+
+    #[test]
+    fn vault_is_asked_only_for_what_nothing_else_stands_in_the_way_of() {
+        let stage = with_vault();
+        let Decision::Fetch(plan) = stage.decide(&Live::PresumedAbsent) else { panic!("not asked") };
+        assert_eq!(plan.reads().len(), 1);
+
+        let foreign = Live::Present(Box::default());
+        assert_eq!(refusal(stage.decide(&foreign)).reason, Reason::TargetNotOwned);
+        assert_eq!(
+            refusal(stage.decide_with(&Live::PresumedAbsent, Some("other"), None)).reason,
+            Reason::TargetConflict
+        );
+        let unknown = with_vault().with(|object, _| {
+            object
+                .spec
+                .encrypted_data
+                .insert("password".into(), sealed(&RingKey::generate().unwrap(), "password", b"v"));
+        });
+        assert_eq!(unknown.refused().reason, Reason::KeyNotFound);
+        let escape = with_vault().with(|object, _| object.spec.vault.as_mut().unwrap().data[0].path = "../x".into());
+        assert_eq!(escape.refused().reason, Reason::InvalidSpec);
+    }
+
+    #[test]
+    fn fetched_and_sealed_values_become_one_secret_and_no_key_has_two_sources() {
+        let stage = with_vault();
+        let both = fetched(&[("user", "ada")], "m1");
+        let Decision::Create { desired, drift: None } = stage.decide_fetched(&Live::PresumedAbsent, &both) else {
+            panic!()
+        };
+        assert_eq!((&**desired.data["password"], &**desired.data["user"]), (&b"hunter2"[..], &b"ada"[..]));
+
+        let twice = fetched(&[("user", "ada"), ("password", "theirs")], "m1");
+        let refused = refusal(stage.decide_fetched(&Live::PresumedAbsent, &twice));
+        assert!(refused.reason == Reason::InvalidSpec && refused.message.contains("`password`"), "{refused:?}");
+        assert!(!refused.message.contains("theirs"));
+
+        let failure = VaultFailure {
+            reason: seal_crds::condition::VaultReason::VaultSealed,
+            message: String::new(),
+            retry: crate::vault::Retry::WhenUp,
+        };
+        let nothing = stage.decide_fetched(&Live::PresumedAbsent, &Err(failure.clone()));
+        assert!(matches!(nothing, Decision::Withhold(withheld) if withheld == failure));
+    }
+
+    #[test]
+    fn what_changed_in_vault_is_no_drift_and_what_changed_in_the_secret_is() {
+        for (mac, expected) in [("m2", None), ("m1", Some(Drift::Edited))] {
+            let mut stage = with_vault();
+            let before = fetched(&[("user", "ada")], "m1");
+            let decision = stage.decide_fetched(&Live::PresumedAbsent, &before);
+            let live = Live::Present(Box::new(stage.carried_out(decision, before.as_ref().ok())));
+            let now = fetched(&[("user", "grace")], mac);
+            let Decision::Change { drift, .. } = stage.decide_fetched(&live, &now) else { panic!() };
+            assert_eq!(drift, expected);
+        }
     }
 
     #[test]

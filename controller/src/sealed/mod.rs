@@ -3,6 +3,7 @@
 //! [`reconcile`] joins the four and decides nothing itself; what comes of it is a [`Next`] for the queue.
 
 pub mod decide;
+pub mod fetch;
 pub mod read;
 
 use std::{
@@ -25,6 +26,7 @@ use tokio::sync::watch;
 
 use self::{
     decide::{Decision, Drift, Facts, Live, Observed, Refusal},
+    fetch::Start,
     read::Read,
 };
 use crate::{
@@ -33,8 +35,12 @@ use crate::{
     keys::KeyIndex,
     metrics::Write,
     report::Report,
-    status::{self, Verdict},
+    status::{self, VaultPart, Verdict},
     store::{Key, OwnedSecret, Store},
+    vault::{
+        course::Wish,
+        errand::{Answer, Errands},
+    },
 };
 
 /// How often a look is begun anew at once, because something changed under it.
@@ -53,6 +59,10 @@ pub struct Context {
     pub keys: watch::Receiver<Arc<KeyIndex>>,
     /// The controller's own namespace.
     pub own_namespace: Arc<str>,
+    /// Fetches from Vault, beside the looks.
+    pub errands: Arc<Errands>,
+    /// How often each Secret is read and compared as a whole.
+    pub verify_every: Option<Duration>,
     /// Metrics, Events and the log.
     pub report: Report,
 }
@@ -72,8 +82,12 @@ impl Context {
 /// What the queue does with the object now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// It is settled; only an event brings it back.
+    /// It is settled; only an event brings it back, or the time of its next fetch from Vault.
     Settled,
+    /// Vault is being asked for it; the answer brings it back.
+    Fetching,
+    /// Vault gave nothing of use; tried again when that makes sense.
+    Later,
     /// It is not, and is tried again, ever more slowly, and not before this time has passed.
     Retry(Duration),
     /// It is not, and only a person can help; tried again all the same.
@@ -111,16 +125,17 @@ impl From<Next> for Look {
 /// many looks before this one failed in a row.
 pub async fn reconcile(context: &Context, key: &Key, verify: bool, failures: u32) -> Look {
     let keys = context.keys.borrow().clone();
-    if context.store().summary(key).is_none() {
-        return Next::Nothing.into();
-    }
-    if !verify && context.store().is_settled(key, &keys) {
-        return Next::Settled.into();
-    }
+    let answer = match fetch::begin(context, key, &keys, verify) {
+        Start::Over(next) => return next.into(),
+        Start::With(answer) => answer,
+    };
     let mut must_ask = verify;
     for _ in 0..RETRIES {
-        match attempt(context, key, &keys, must_ask).await {
-            Ok(look) => return look,
+        match attempt(context, key, &keys, must_ask, answer.as_ref()).await {
+            Ok(look) => {
+                fetch::conclude(context, key, answer.as_ref(), look.next);
+                return look;
+            }
             Err(WriteError::Conflict) => must_ask = true,
             // Also where the namespace is going: the garbage collector is at work, and a drift that is not.
             Err(WriteError::Gone | WriteError::Terminating) => return Next::Nothing.into(),
@@ -168,11 +183,17 @@ async fn tell_lasting(context: &Context, key: &Key, reason: Reason, message: Str
         Read::Unreadable(object) => Arc::new(*object),
         Read::Gone => return Ok(Next::Nothing.into()),
     };
-    tell(context, key, &object, &Verdict { reason, message, is_stalled: false, secret: None }, None).await
+    tell(context, key, &object, &Verdict { reason, message, is_stalled: false, secret: None, vault: None }, None).await
 }
 
 /// One pass. Err: nothing could be said about the object, not even in its status.
-async fn attempt(context: &Context, key: &Key, keys: &Arc<KeyIndex>, must_ask: bool) -> Result<Look, WriteError> {
+async fn attempt(
+    context: &Context,
+    key: &Key,
+    keys: &Arc<KeyIndex>,
+    must_ask: bool,
+    answer: Option<&Arc<Answer>>,
+) -> Result<Look, WriteError> {
     let (summary, waiting) = {
         let mut store = context.store();
         let Some(summary) = store.summary(key).cloned() else { return Ok(Next::Nothing.into()) };
@@ -190,22 +211,27 @@ async fn attempt(context: &Context, key: &Key, keys: &Arc<KeyIndex>, must_ask: b
         return Ok(Next::Nothing.into());
     }
     let target = Key::new(&key.namespace, object.target_name());
+    let answer = answer.filter(|answer| answer.wish == Wish::of(&object.metadata)).cloned();
     let (must_ask, rival, contest) = {
         let store = context.store();
-        let must_ask = must_ask || read::is_expected(&store, &target, &object);
-        (must_ask, store.rival(key), store.contest(key, Instant::now()))
+        // Before Vault has been asked, a Secret that is right is nobody's business.
+        let is_refresh = object.spec.vault.is_some() && answer.is_none() && store.is_right(key, keys);
+        let must_ask = !is_refresh && (must_ask || read::is_expected(&store, &target, &object));
+        (must_ask, store.rival(key), store.contest(key, Instant::now()).filter(|_| !is_refresh))
     };
     let live = read::live(&context.client, &target, must_ask).await.map_err(unread)?;
-    let (live, decision) = decided(context, keys, object.clone(), live, rival, contest).await?;
+    let (live, decision) = decided(context, keys, object.clone(), live, rival, contest, answer.clone()).await?;
 
     match decision {
+        Decision::Fetch(plan) => fetch::send(context, key, object, plan).await,
+        Decision::Withhold(failure) => fetch::withhold(context, key, &object, &failure).await,
         Decision::Refuse(refusal) => {
             let after = refusal.after.unwrap_or_default();
             let look = tell(context, key, &object, &refused(refusal), None).await?;
             Ok(Look { next: look.next.not_before(after), ..look })
         }
         decision => match carry_out(context, &target, &live, decision).await {
-            Ok(done) => finish(context, key, &object, &live, done).await,
+            Ok(done) => finish(context, key, &object, &live, done, answer.as_deref()).await,
             Err(error @ WriteError::Refused(_)) => tell(context, key, &object, &forbidden(error.text()), None).await,
             Err(error) => Err(error),
         },
@@ -228,6 +254,7 @@ async fn decided(
     live: Live,
     rival: Option<Key>,
     contest: Option<(String, Duration)>,
+    answer: Option<Arc<Answer>>,
 ) -> Result<(Live, Decision), WriteError> {
     let (keys, own_namespace) = (keys.clone(), context.own_namespace.clone());
     let work = move || {
@@ -237,6 +264,7 @@ async fn decided(
             rival: rival.as_ref().map(|rival| &*rival.name),
             own_namespace: &own_namespace,
             contest,
+            fetched: answer.as_ref().map(|answer| &answer.result),
         };
         let decision = decide::decide(&observed, &keys);
         (live, decision)
@@ -278,7 +306,9 @@ async fn carry_out(context: &Context, target: &Key, live: &Live, decision: Decis
             (writer.change_secret(&desired, &facts).await?, write, drift)
         }
         Decision::Replace { desired, facts } => (writer.replace_secret(&desired, &facts).await?, Write::Replace, None),
-        Decision::Refuse(_) => return Err(WriteError::Refused(ApiError::Malformed)),
+        Decision::Refuse(_) | Decision::Fetch(_) | Decision::Withhold(_) => {
+            return Err(WriteError::Refused(ApiError::Malformed));
+        }
     };
     context.report.wrote(write);
     Ok(Done { facts: facts_of(&metadata), metadata: Some(metadata), write: Some(write), drift })
@@ -291,6 +321,7 @@ async fn finish(
     object: &SealedSecret,
     live: &Live,
     done: Done,
+    answer: Option<&Answer>,
 ) -> Result<Look, WriteError> {
     if let Some(metadata) = &done.metadata {
         context.store().answered_secret(metadata);
@@ -321,7 +352,14 @@ async fn finish(
             inputs: Some(status::inputs(object)),
         },
     };
-    let verdict = Verdict { reason: Reason::Synced, message: synced(object), is_stalled: false, secret: Some(secret) };
+    let fetched = answer.and_then(|answer| answer.result.as_ref().ok());
+    let verdict = Verdict {
+        reason: Reason::Synced,
+        message: synced(object, fetched.map(|fetched| fetched.values.values.len())),
+        is_stalled: false,
+        secret: Some(secret),
+        vault: fetched.map(VaultPart::from),
+    };
     let created = matches!(done.write, Some(Write::Create | Write::Replace)).then_some(&done.facts);
     let look = tell(context, key, object, &verdict, created).await?;
     Ok(Look { wrote: look.wrote || done.write.is_some(), ..look })
@@ -344,10 +382,15 @@ async fn leave(context: &Context, object: &SealedSecret, stray: &Key, secret: &O
     Ok(())
 }
 
-fn synced(object: &SealedSecret) -> String {
-    let values = object.spec.encrypted_data.len();
-    let plural = if values == 1 { "value" } else { "values" };
-    let message = format!("Secret {} holds {values} sealed {plural}", object.target_name());
+fn synced(object: &SealedSecret, fetched: Option<usize>) -> String {
+    let counted =
+        |values: usize, what: &str| format!("{values} {what} {}", if values == 1 { "value" } else { "values" });
+    let values = match (object.spec.encrypted_data.len(), fetched) {
+        (sealed, None) => counted(sealed, "sealed"),
+        (0, Some(fetched)) => counted(fetched, "fetched"),
+        (sealed, Some(fetched)) => format!("{} and {}", counted(sealed, "sealed"), counted(fetched, "fetched")),
+    };
+    let message = format!("Secret {} holds {values}", object.target_name());
     let template = object.spec.template.as_ref().and_then(|template| template.metadata.as_ref());
     let is_tracked = template.is_some_and(|metadata| metadata.labels.contains_key("app.kubernetes.io/instance"));
     if is_tracked && object.spec.deletion_policy() == DeletionPolicy::Retain {
@@ -358,12 +401,18 @@ fn synced(object: &SealedSecret) -> String {
 }
 
 fn refused(refusal: Refusal) -> Verdict {
-    Verdict { reason: refusal.reason, message: refusal.message, is_stalled: refusal.is_stalled, secret: None }
+    Verdict {
+        reason: refusal.reason,
+        message: refusal.message,
+        is_stalled: refusal.is_stalled,
+        secret: None,
+        vault: None,
+    }
 }
 
 /// The API server will not have what is to be done.
 fn forbidden(message: String) -> Verdict {
-    Verdict { reason: Reason::WriteRefused, message, is_stalled: false, secret: None }
+    Verdict { reason: Reason::WriteRefused, message, is_stalled: false, secret: None, vault: None }
 }
 
 /// Writes the status if it says something new. `created`: the Secret that was just made for this object.
@@ -380,7 +429,7 @@ async fn tell(
         // Untyped, because an object whose spec makes no sense gets its status too.
         let kind = ApiResource::erase::<SealedSecret>(&());
         let api: Api<DynamicObject> = Api::namespaced_with(context.client.clone(), &key.namespace, &kind);
-        let patch = status::patch(&object.metadata, &status, status::SEALED_SECRET_FIELDS);
+        let patch = status::patch_of(object, &status);
         context.store().intend_status(key, &status);
         match context.writer.patch_status(&api, &object.name_any(), &patch).await {
             Ok(patched) => context.store().answered_object(read::stripped(patched)),
@@ -398,6 +447,7 @@ async fn tell(
         if is_transition(object, verdict) {
             context.report.transition(object, verdict);
         }
+        context.report.vault_transition(object, &status);
     }
     context.report.outcome(key, verdict.reason);
     let next = match verdict {

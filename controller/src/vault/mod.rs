@@ -12,10 +12,14 @@ pub mod auth;
 pub mod breaker;
 pub mod client;
 pub mod cluster;
+pub mod course;
+pub mod errand;
 pub mod link;
+pub mod mac;
 pub mod meter;
 pub mod path;
 pub mod reader;
+pub mod stores;
 pub mod value;
 
 use std::time::Duration;

@@ -1,0 +1,234 @@
+//! Fetches for objects, beside the loop: a look that needs values from Vault leaves an errand here, and is begun anew
+//! when the errand has ended.
+//!
+//! ```text
+//! Decision::Fetch -> Errands::send -> a task: VaultStore, Reader -> Answer -> the object is looked at again
+//! ```
+//!
+//! So a server that takes its time, or none that answers, holds no slot of the loop. Answers lie here until a look has
+//! made something of them, and not for long: values are not kept.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use seal_crds::{VaultStore, condition::VaultReason};
+use tokio::sync::{mpsc, watch};
+
+use super::{Retry, VaultFailure, course::Wish, link::StoreId, mac::MacKey, path::Plan, reader::Reader, value::Values};
+use crate::store::Key;
+
+/// A look that could not write tries again with the same answer, if that is not older than this.
+const HOLDS: Duration = Duration::from_secs(60);
+/// How often a fetch is begun anew because its store changed meanwhile.
+const ATTEMPTS: usize = 3;
+
+/// What one object wants.
+pub struct Errand {
+    /// For which version of it.
+    pub wish: Wish,
+    /// Its uid.
+    pub uid: String,
+    /// Which store.
+    pub store: StoreId,
+    /// What is to be read.
+    pub plan: Plan,
+}
+
+/// How an errand ended.
+pub struct Answer {
+    /// The version of the object that it was for.
+    pub wish: Wish,
+    /// The values, or why there are none.
+    pub result: Result<Fetched, VaultFailure>,
+    ended: Instant,
+}
+
+/// Values, and what tells whether they changed.
+pub struct Fetched {
+    /// The values and their versions.
+    pub values: Values,
+    /// A keyed MAC of the values.
+    pub mac: String,
+}
+
+impl Answer {
+    /// An answer that has just come.
+    pub fn new(wish: Wish, result: Result<Fetched, VaultFailure>) -> Self {
+        Self { wish, result, ended: Instant::now() }
+    }
+}
+
+/// A VaultStore as it was last seen.
+#[derive(Clone)]
+pub enum Known {
+    /// Whole.
+    Store(Arc<VaultStore>),
+    /// Its spec cannot be read; the rest of it can.
+    Unreadable(Arc<VaultStore>),
+}
+
+/// Errands under way, and what has come of others.
+pub struct Errands {
+    reader: Reader,
+    mac_key: watch::Receiver<Option<MacKey>>,
+    stores: Mutex<HashMap<StoreId, Known>>,
+    running: Mutex<HashMap<Key, Wish>>,
+    answers: Mutex<HashMap<Key, Arc<Answer>>>,
+    ended: mpsc::UnboundedSender<Key>,
+}
+
+impl Errands {
+    /// No errands; and whose will have ended.
+    pub fn new(reader: Reader, mac_key: watch::Receiver<Option<MacKey>>) -> (Arc<Self>, mpsc::UnboundedReceiver<Key>) {
+        let (ended, told) = mpsc::unbounded_channel();
+        let (stores, running, answers) = Default::default();
+        (Arc::new(Self { reader, mac_key, stores, running, answers, ended }), told)
+    }
+
+    /// The way to the servers.
+    pub fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
+    /// Begins to fetch for an object, unless that is under way.
+    pub fn send(self: &Arc<Self>, key: &Key, errand: Errand) {
+        let mut running = lock(&self.running);
+        if running.get(key) == Some(&errand.wish) {
+            return;
+        }
+        running.insert(key.clone(), errand.wish);
+        drop(running);
+        lock(&self.answers).remove(key);
+        let end = End { errands: self.clone(), key: key.clone(), wish: errand.wish };
+        tokio::spawn(async move {
+            let result = end.errands.fetch(&end.key, &errand).await;
+            end.errands.keep(&end.key, Answer::new(errand.wish, result));
+        });
+    }
+
+    async fn fetch(&self, key: &Key, errand: &Errand) -> Result<Fetched, VaultFailure> {
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let store = self.store(&errand.store);
+            let result = match &store {
+                Some(Known::Store(store)) => self.reader.fetch(&errand.plan, store, &key.namespace).await,
+                Some(Known::Unreadable(_)) => Err(unreadable(&errand.store)),
+                None => Err(absent(&errand.store)),
+            };
+            // What it allows may have changed while it was asked.
+            if self.is_still(&errand.store, store.as_ref()) || attempts == ATTEMPTS {
+                return result.map(|values| self.fetched(errand, values));
+            }
+        }
+    }
+
+    fn fetched(&self, errand: &Errand, values: Values) -> Fetched {
+        // Nothing is looked at before the keys are there; without one, everything would count as changed.
+        let mac = self.mac_key.borrow().as_ref().map(|key| key.of_values(&errand.uid, &values.values));
+        Fetched { values, mac: mac.unwrap_or_default() }
+    }
+
+    fn keep(&self, key: &Key, answer: Answer) {
+        if lock(&self.running).get(key) == Some(&answer.wish) {
+            let mut answers = lock(&self.answers);
+            answers.retain(|_, answer| answer.ended.elapsed() < HOLDS);
+            answers.insert(key.clone(), Arc::new(answer));
+        }
+    }
+
+    /// What has come of an object's errand.
+    pub fn answer(&self, key: &Key) -> Option<Arc<Answer>> {
+        lock(&self.answers).get(key).filter(|answer| answer.ended.elapsed() < HOLDS).cloned()
+    }
+
+    /// Something was made of an answer.
+    pub fn done(&self, key: &Key, answer: &Arc<Answer>) {
+        let mut answers = lock(&self.answers);
+        if answers.get(key).is_some_and(|known| Arc::ptr_eq(known, answer)) {
+            answers.remove(key);
+        }
+    }
+
+    /// Forgets all answers, because nobody works here now.
+    pub fn clear(&self) {
+        lock(&self.running).clear();
+        lock(&self.answers).clear();
+    }
+
+    // === VaultStores ===
+
+    /// A store as it was last seen.
+    pub fn store(&self, id: &StoreId) -> Option<Known> {
+        lock(&self.stores).get(id).cloned()
+    }
+
+    /// The ids of all stores.
+    pub fn stores(&self) -> Vec<StoreId> {
+        lock(&self.stores).keys().cloned().collect()
+    }
+
+    /// A store is new or changed. Gives whether that changes what a fetch would come to.
+    pub fn see_store(&self, id: &StoreId, now: Known) -> bool {
+        let before = lock(&self.stores).insert(id.clone(), now.clone());
+        !is_same(before.as_ref(), Some(&now))
+    }
+
+    /// A store is gone. Gives whether it was there.
+    pub fn forget_store(&self, id: &StoreId) -> bool {
+        self.reader.forget(id);
+        lock(&self.stores).remove(id).is_some()
+    }
+
+    fn is_still(&self, id: &StoreId, store: Option<&Known>) -> bool {
+        is_same(lock(&self.stores).get(id), store)
+    }
+}
+
+/// Whether nothing changed but the status.
+fn is_same(one: Option<&Known>, other: Option<&Known>) -> bool {
+    match (one, other) {
+        (Some(Known::Store(one)), Some(Known::Store(other)))
+        | (Some(Known::Unreadable(one)), Some(Known::Unreadable(other))) => {
+            (&one.metadata.uid, one.metadata.generation) == (&other.metadata.uid, other.metadata.generation)
+        }
+        (None, None) => true,
+        _ => false,
+    }
+}
+
+fn absent(store: &StoreId) -> VaultFailure {
+    let message = format!("there is no VaultStore {store}");
+    VaultFailure { reason: VaultReason::StoreNotFound, message, retry: Retry::WhenUp }
+}
+
+fn unreadable(store: &StoreId) -> VaultFailure {
+    let message = format!("the spec of VaultStore {store} cannot be read: a field has another type than is expected");
+    VaultFailure { reason: VaultReason::StoreNotFound, message, retry: Retry::WhenUp }
+}
+
+/// Says that an errand has ended, however it did.
+struct End {
+    errands: Arc<Errands>,
+    key: Key,
+    wish: Wish,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        let mut running = lock(&self.errands.running);
+        if running.get(&self.key) == Some(&self.wish) {
+            running.remove(&self.key);
+            drop(running);
+            // Nobody listens any more when the process ends.
+            let _ = self.errands.ended.send(self.key.clone());
+        }
+    }
+}
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}

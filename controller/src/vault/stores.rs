@@ -1,0 +1,266 @@
+//! VaultStores: watched, told in their status what is known of their servers, and a reason to fetch again.
+//!
+//! ```text
+//! VaultStore, credential, namespace changed; server back -> whom it concerns -> Engine, spread
+//! Reader's view of a server -> status of its VaultStore, on change
+//! ```
+//!
+//! Nothing is asked of a server for the sake of a status: it says what the last requests told.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use k8s_openapi::{
+    api::core::v1::{Namespace, Secret},
+    jiff::Timestamp,
+};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{DynamicObject, PartialObjectMeta},
+    core::ApiResource,
+    runtime::watcher,
+};
+use seal_crds::{VAULT_AUTH_LABEL, VaultStore, VaultStoreSpec, condition::VaultStoreReason};
+use tokio::sync::{mpsc, watch};
+use tracing::warn;
+
+use super::{
+    StoreHealth,
+    course::Course,
+    errand::Known,
+    link::{StoreEvent, StoreId},
+};
+use crate::{
+    apply::WriteError,
+    engine::{Engine, Term},
+    rewatch::{follow, streamed},
+    sealed::Context,
+    status,
+    store::Key,
+};
+
+/// How soon a status that could not be written is tried again.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Where news of stores goes.
+#[derive(Clone)]
+pub struct Desk {
+    context: Context,
+    engine: Engine,
+    /// Stores of which the status may say something else now.
+    changed: mpsc::UnboundedSender<StoreId>,
+}
+
+impl Desk {
+    /// A desk, and the stores that it hears of.
+    pub fn new(context: Context, engine: Engine) -> (Self, mpsc::UnboundedReceiver<StoreId>) {
+        let (changed, told) = mpsc::unbounded_channel();
+        (Self { context, engine, changed }, told)
+    }
+
+    /// Watches VaultStores. One that makes no sense stops no other.
+    pub async fn watch_stores(self, client: Client, synced: watch::Sender<bool>) {
+        let kind = ApiResource::erase::<VaultStore>(&());
+        let api: Api<DynamicObject> = Api::all_with(client, &kind);
+        let mut listed = Vec::new();
+        let see = |event| match event {
+            watcher::Event::Init => listed.clear(),
+            watcher::Event::InitApply(object) => listed.push(self.see(object)),
+            watcher::Event::InitDone => {
+                let gone: Vec<_> =
+                    self.context.errands.stores().into_iter().filter(|id| !listed.contains(id)).collect();
+                gone.iter().for_each(|id| self.forget(id));
+            }
+            watcher::Event::Apply(object) => drop(self.see(object)),
+            watcher::Event::Delete(object) => self.forget(&id_of(&object)),
+        };
+        follow(streamed(api, watcher::Config::default()), "VaultStores", see, synced).await;
+    }
+
+    fn see(&self, mut object: DynamicObject) -> StoreId {
+        let id = id_of(&object);
+        object.metadata.managed_fields = None;
+        if self.context.errands.see_store(&id, typed(object)) {
+            // What it says now may be refused, reached or allowed, whatever it was before.
+            self.fetch_again(&id, |_, _| true);
+            // Nobody listens any more when the process ends.
+            let _ = self.changed.send(id.clone());
+        }
+        id
+    }
+
+    fn forget(&self, id: &StoreId) {
+        if self.context.errands.forget_store(id) {
+            self.fetch_again(id, |_, _| true);
+        }
+    }
+
+    /// Has objects looked at that use the store.
+    fn fetch_again(&self, id: &StoreId, is_meant: impl Fn(&Key, &Course) -> bool) {
+        let per_second = match self.context.errands.store(id) {
+            Some(Known::Store(store)) => store.spec.limits.as_ref().and_then(|limits| limits.requests_per_second),
+            _ => None,
+        };
+        let per_second = per_second.and_then(|limit| u32::try_from(limit).ok()).unwrap_or(20);
+        let looks = self.context.store().fetch_again(id, is_meant, per_second, Instant::now());
+        self.engine.wake_at(looks);
+    }
+
+    /// Watches Secrets that consent to be credentials: a new one may be what a login waits for.
+    pub async fn watch_credentials(self, client: Client, synced: watch::Sender<bool>) {
+        let api: Api<PartialObjectMeta<Secret>> = Api::all(client);
+        let config = watcher::Config::default().labels(&format!("{VAULT_AUTH_LABEL}=true"));
+        let see = |event: watcher::Event<PartialObjectMeta<Secret>>| {
+            if let watcher::Event::Apply(secret) = event {
+                let namespace = secret.namespace().unwrap_or_default();
+                self.where_store(&namespace, |spec| names_credential(spec, &secret.name_any()));
+            }
+        };
+        follow(streamed(api, config), "credentials", see, synced).await;
+    }
+
+    /// Watches the labels of namespaces: a store may allow by them.
+    pub async fn watch_namespaces(self, client: Client, synced: watch::Sender<bool>) {
+        let api: Api<PartialObjectMeta<Namespace>> = Api::all(client);
+        let mut known: HashMap<String, BTreeMap<String, String>> = HashMap::new();
+        let see = |event: watcher::Event<PartialObjectMeta<Namespace>>| match event {
+            watcher::Event::InitApply(namespace) => {
+                known.insert(namespace.name_any(), namespace.labels().clone());
+            }
+            watcher::Event::Apply(namespace) => {
+                let (name, labels) = (namespace.name_any(), namespace.labels().clone());
+                if known.insert(name.clone(), labels.clone()).is_some_and(|before| before != labels) {
+                    self.context.errands.reader().cluster().forget_labels(&name);
+                    self.where_store(&name, |spec| {
+                        spec.allowed_namespaces.as_ref().is_some_and(|allowed| allowed.selector.is_some())
+                    });
+                }
+            }
+            watcher::Event::Delete(namespace) => drop(known.remove(&namespace.name_any())),
+            watcher::Event::Init | watcher::Event::InitDone => {}
+        };
+        follow(streamed(api, watcher::Config::default()), "Namespaces", see, synced).await;
+    }
+
+    /// Has everything of a namespace fetched again whose store is like this.
+    fn where_store(&self, namespace: &str, is_like: impl Fn(&VaultStoreSpec) -> bool) {
+        let stores = self.context.store().stores_of(namespace);
+        for id in stores {
+            if let Some(Known::Store(store)) = self.context.errands.store(&id)
+                && is_like(&store.spec)
+            {
+                self.fetch_again(&id, |key, _| *key.namespace == *namespace);
+            }
+        }
+    }
+
+    /// Keeps the status of every store true to what is known of its server, while this replica leads.
+    pub async fn keep_statuses(
+        self,
+        mut changed: mpsc::UnboundedReceiver<StoreId>,
+        mut events: mpsc::UnboundedReceiver<StoreEvent>,
+        mut term: watch::Receiver<Term>,
+    ) {
+        let mut late: Vec<StoreId> = Vec::new();
+        loop {
+            let stores = tokio::select! {
+                Some(id) = changed.recv() => vec![id],
+                Some(StoreEvent { store, is_back }) = events.recv() => {
+                    if is_back {
+                        self.fetch_again(&store, |_, course| course.is_failing());
+                    }
+                    vec![store]
+                }
+                Ok(()) = term.changed() => match *term.borrow_and_update() {
+                    Some(_) => self.context.errands.stores(),
+                    None => Vec::new(),
+                },
+                () = tokio::time::sleep(RETRY), if !late.is_empty() => std::mem::take(&mut late),
+                else => return,
+            };
+            for id in stores {
+                if self.context.writer.leads() && !self.tell(&id).await {
+                    late.push(id);
+                }
+            }
+        }
+    }
+
+    /// Writes what is to be said of a store. Gives false if that is to be tried again.
+    async fn tell(&self, id: &StoreId) -> bool {
+        let errands = &self.context.errands;
+        let (store, health) = match errands.store(id) {
+            Some(Known::Store(store)) => {
+                let health = errands.reader().judge(&store).await;
+                (store, health)
+            }
+            Some(Known::Unreadable(store)) => {
+                let message = "the spec cannot be read: a field has another type than this controller expects";
+                (store, StoreHealth { reason: VaultStoreReason::InvalidSpec, message: message.to_owned() })
+            }
+            None => return true,
+        };
+        let next = status::next_of_store(&store, &health, Timestamp::now());
+        if store.status.as_ref() == Some(&next) {
+            return true;
+        }
+        let kind = ApiResource::erase::<VaultStore>(&());
+        let api: Api<DynamicObject> = Api::namespaced_with(self.context.client.clone(), &id.namespace, &kind);
+        let patch = status::patch(&store.metadata, &next, status::VAULT_STORE_FIELDS);
+        match self.context.writer.patch_status(&api, &id.name, &patch).await {
+            Ok(patched) => {
+                self.context.report.store(&store, &next);
+                self.context.errands.see_store(id, typed(patched));
+                true
+            }
+            Err(WriteError::Gone | WriteError::NotLeading | WriteError::Terminating) => true,
+            // It changed meanwhile; the watch brings it in a moment.
+            Err(WriteError::Conflict) => false,
+            Err(error) => {
+                warn!(store = %id, cause = error.text(), "cannot write the status of a VaultStore");
+                false
+            }
+        }
+    }
+}
+
+fn id_of(object: &DynamicObject) -> StoreId {
+    StoreId::new(&object.namespace().unwrap_or_default(), &object.name_any())
+}
+
+/// By hand, because serde's error would quote the spec.
+fn typed(object: DynamicObject) -> Known {
+    let part = |name: &str| object.data.get(name).cloned().unwrap_or_default();
+    let status = serde_json::from_value(part("status")).ok();
+    let spec = serde_json::from_value::<VaultStoreSpec>(part("spec"));
+    let is_readable = spec.is_ok();
+    let store = VaultStore { metadata: object.metadata, spec: spec.unwrap_or_else(|_| nowhere()), status };
+    if is_readable { Known::Store(Arc::new(store)) } else { Known::Unreadable(Arc::new(store)) }
+}
+
+/// A spec that leads nowhere, in place of one that cannot be read.
+fn nowhere() -> VaultStoreSpec {
+    VaultStoreSpec {
+        address: String::new(),
+        namespace: None,
+        tls: None,
+        auth: Default::default(),
+        allowed_namespaces: None,
+        allowed_paths: Vec::new(),
+        limits: None,
+    }
+}
+
+/// Whether logins through a store need this Secret.
+fn names_credential(spec: &VaultStoreSpec, name: &str) -> bool {
+    let auth = &spec.auth;
+    let references = [
+        auth.app_role.as_ref().map(|auth| &auth.secret_id_ref),
+        auth.jwt.as_ref().and_then(|auth| auth.secret_ref.as_ref()),
+        auth.token.as_ref().map(|auth| &auth.secret_ref),
+    ];
+    references.into_iter().flatten().any(|reference| reference.name == name)
+}
