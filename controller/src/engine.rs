@@ -103,6 +103,8 @@ impl Engine {
         let mut queue = self.queue();
         let now = Instant::now();
         let mut settled = 0;
+        // Those of an earlier time tell nothing: another replica has fetched since.
+        store.forget_courses();
         let all: Vec<_> = store.keys().cloned().collect();
         for key in &all {
             if store.is_settled(key, &keys) {

@@ -561,6 +561,11 @@ impl Store {
         Some((wanted, entry.course.get_or_insert_with(begun)))
     }
 
+    /// Forgets where fetches stand, except for what the statuses say.
+    pub fn forget_courses(&mut self) {
+        self.objects.values_mut().for_each(|entry| entry.course = None);
+    }
+
     /// What to do about a fetch that is wanted now.
     pub fn gate(&mut self, key: &Key, now: Instant) -> Gate {
         self.course(key, now).map_or(Gate::Go, |(wanted, course)| course.gate(wanted.wish, now))

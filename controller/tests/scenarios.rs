@@ -23,11 +23,21 @@ use seal_controller::{
     sealed::{self, Context, Next},
     store::{Key, Store},
     target,
-    vault::{cluster::Cluster, errand::Errands, mac::MacKey, meter::Meter, reader::Reader},
+    vault::{
+        self, Retry, VaultFailure,
+        cluster::Cluster,
+        course::Wish,
+        errand::{Errands, Fetched, Known},
+        link::StoreId,
+        mac::MacKey,
+        meter::Meter,
+        reader::Reader,
+        value::Values,
+    },
 };
 use seal_crds::{
     SealedSecret,
-    condition::{KeyRingReason, RecoverableReason},
+    condition::{KeyRingReason, RecoverableReason, VaultReason},
 };
 use seal_envelope::{DataKey, Identity, RingKey, SealedFor};
 use serde_json::{Value, json};
@@ -168,6 +178,9 @@ fn service(
         let script = script.clone();
         async move {
             let line = format!("{} {}", request.method(), request.uri().path_and_query().unwrap());
+            if line == CREDENTIAL {
+                std::future::pending::<()>().await;
+            }
             let bytes = request.into_body().collect().await.unwrap().to_bytes();
             let body = serde_json::from_slice(&bytes).unwrap_or_default();
             let mut script = script.lock().unwrap();
@@ -583,4 +596,218 @@ async fn a_template_that_fails_on_purpose_shows_no_byte_of_a_value() {
     assert!(said.contains("template of key `url`, line 1, column 4: execution failed"), "{said}");
     // 112 is its first byte.
     assert!(!said.contains("112"), "{said}");
+}
+
+/// The Secret with the credential of the store. Its lookup is never answered here, so that an errand ends when the test
+/// says how.
+const CREDENTIAL: &str = "GET /api/v1/namespaces/shop/secrets/token";
+
+/// An object that also wants `user` from store `main`.
+fn wanting(scenario: &Scenario) -> Value {
+    // Another test of this process may have been faster.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let store = json!({
+        "apiVersion": "sealwright.dev/v1alpha1", "kind": "VaultStore",
+        "metadata": {"name": "main", "namespace": "shop", "uid": "store-uid", "generation": 1},
+        "spec": {"address": "https://vault.test", "auth": {"token": {"secretRef": {"name": "token", "key": "id"}}}},
+    });
+    let store = Known::Store(Arc::new(serde_json::from_value(store).unwrap()));
+    scenario.context.errands.see_store(&StoreId::new("shop", "main"), store);
+    let mut object = scenario.object();
+    let data = json!([{"key": "user", "mount": "kv", "path": "db", "field": "user"}]);
+    object["spec"]["vault"] = json!({"storeRef": {"name": "main"}, "data": data});
+    object
+}
+
+impl Scenario {
+    /// The errand of `shop/db` ends.
+    fn comes(&self, object: &Value, result: Result<Fetched, VaultFailure>) {
+        let object: SealedSecret = serde_json::from_value(object.clone()).unwrap();
+        let brought = vault::errand::Answer::new(Wish::of(&object.metadata), result);
+        self.context.errands.keep(&Key::new("shop", "db"), brought);
+    }
+
+    /// The next fetch is due.
+    fn due(&self) {
+        self.context.store().fetch_again(&StoreId::new("shop", "main"), |_, _| true, 20, Instant::now());
+    }
+}
+
+fn fetched(user: &str, mac: &str) -> Result<Fetched, VaultFailure> {
+    let values = [("user".to_owned(), user.as_bytes().to_vec().into())].into();
+    let versions = [("kv/db".to_owned(), 1)].into();
+    Ok(Fetched { values: Values { values, versions }, mac: mac.to_owned() })
+}
+
+fn sealed_server() -> Result<Fetched, VaultFailure> {
+    let message = "the store's server does not answer: HTTP 503".to_owned();
+    Err(VaultFailure { reason: VaultReason::VaultSealed, message, retry: Retry::WhenUp })
+}
+
+/// What the last status patch says of a condition: status and reason.
+fn says(requests: &[Seen], type_: &str) -> Option<(String, String)> {
+    let status = &requests.iter().rfind(|request| request.line == STATUS)?.body["status"];
+    let condition = status["conditions"].as_array()?.iter().find(|condition| condition["type"] == type_)?;
+    Some((condition["status"].as_str()?.into(), condition["reason"].as_str()?.into()))
+}
+
+fn claim(status: &str, reason: &str) -> Option<(String, String)> {
+    Some((status.into(), reason.into()))
+}
+
+/// Brings an object with a Vault part through its first looks; gives it as it is then.
+async fn synced(scenario: &Scenario) -> Value {
+    let object = wanting(scenario);
+    scenario.arrives(&object);
+    assert_eq!(scenario.look().await, Next::Fetching);
+    assert_eq!(scenario.lines(), [""; 0], "the slot is free before anything is asked");
+    scenario.comes(&object, fetched("ada", "m1"));
+    scenario.answers([applied_both("150"), Answer::Patched(object.clone(), "200")]);
+    assert_eq!(scenario.look().await, Next::Settled);
+    let requests = scenario.requests();
+    let lines: Vec<_> = requests.iter().map(|request| request.line.as_str()).collect();
+    assert_eq!(lines, [APPLY, STATUS]);
+    assert_eq!(requests[0].body["data"], json!({"password": base64(MARKER), "user": base64("ada")}));
+    assert_eq!(says(&requests, "VaultSynced"), claim("True", "Synced"));
+    let status = &requests[1].body["status"];
+    assert_eq!((&status["dataMAC"], &status["vaultVersions"]), (&json!("m1"), &json!({"kv/db": 1})));
+    with_status(&object, "200", &requests[1].body)
+}
+
+/// The answer to an apply of both values.
+fn applied_both(resource_version: &str) -> Answer {
+    found(json!({
+        "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": both_metadata(resource_version),
+    }))
+}
+
+fn both_metadata(resource_version: &str) -> Value {
+    let mut metadata = secret_metadata(resource_version);
+    metadata["managedFields"] = json!([managed("Apply", json!({"f:password": {}, "f:user": {}}))]);
+    metadata
+}
+
+/// The whole Secret with both values.
+fn both(resource_version: &str, user: &str) -> Answer {
+    let mut secret = secret(resource_version, json!({"password": base64(MARKER), "user": base64(user)}));
+    secret["metadata"] = both_metadata(resource_version);
+    found(secret)
+}
+
+#[tokio::test]
+async fn a_refresh_that_brings_nothing_new_costs_one_read_of_the_object_and_no_write() {
+    let scenario = Scenario::new();
+    let object = synced(&scenario).await;
+    assert_eq!(scenario.look().await, Next::Settled, "nothing is due");
+    for _ in 0..3 {
+        scenario.due();
+        scenario.answers([found(object.clone())]);
+        assert_eq!(scenario.look().await, Next::Fetching);
+        assert_eq!(scenario.lines(), [OBJECT]);
+        scenario.comes(&object, fetched("ada", "m1"));
+        assert_eq!(scenario.look().await, Next::Settled);
+        assert_eq!(scenario.lines(), [""; 0]);
+        assert_eq!(scenario.look().await, Next::Settled, "the next one is due later");
+    }
+}
+
+#[tokio::test]
+async fn what_changed_in_vault_is_one_guarded_apply_and_one_status() {
+    let scenario = Scenario::new();
+    let object = synced(&scenario).await;
+    scenario.due();
+    scenario.answers([found(object.clone())]);
+    scenario.look().await;
+    scenario.comes(&object, fetched("grace", "m2"));
+    scenario.answers([both("150", "ada"), applied_both("151"), Answer::Patched(object.clone(), "201")]);
+    assert_eq!(scenario.look().await, Next::Settled);
+    let requests = scenario.requests();
+    let lines: Vec<_> = requests.iter().map(|request| request.line.as_str()).collect();
+    assert_eq!(lines, [OBJECT, READ, APPLY, STATUS]);
+    assert_eq!(requests[2].body["metadata"]["resourceVersion"], "150");
+    assert_eq!(requests[3].body["status"]["dataMAC"], "m2");
+}
+
+#[tokio::test]
+async fn an_outage_costs_one_status_and_leaves_the_secret_alone() {
+    let scenario = Scenario::new();
+    let object = synced(&scenario).await;
+    scenario.due();
+    scenario.answers([found(object.clone())]);
+    scenario.look().await;
+    scenario.comes(&object, sealed_server());
+    scenario.answers([Answer::Patched(object.clone(), "201")]);
+    assert_eq!(scenario.look().await, Next::Later);
+    let requests = scenario.requests();
+    let lines: Vec<_> = requests.iter().map(|request| request.line.as_str()).collect();
+    assert_eq!(lines, [OBJECT, STATUS]);
+    assert_eq!(says(&requests, "Ready"), claim("True", "Synced"));
+    assert_eq!(says(&requests, "VaultSynced"), claim("False", "VaultSealed"));
+
+    // The same again is no news, and the end of it is.
+    let told = with_status(&object, "201", &requests[1].body);
+    scenario.due();
+    scenario.answers([found(told.clone())]);
+    scenario.look().await;
+    scenario.comes(&told, sealed_server());
+    assert_eq!(scenario.look().await, Next::Later);
+    assert_eq!(scenario.requests().len(), 1);
+    scenario.due();
+    scenario.answers([found(told.clone())]);
+    scenario.look().await;
+    scenario.comes(&told, fetched("ada", "m1"));
+    scenario.answers([both("150", "ada"), Answer::Patched(told.clone(), "202")]);
+    assert_eq!(scenario.look().await, Next::Settled);
+    assert_eq!(says(&scenario.requests(), "VaultSynced"), claim("True", "Synced"));
+}
+
+#[tokio::test]
+async fn a_first_fetch_that_fails_withholds_the_sealed_values_too() {
+    let scenario = Scenario::new();
+    let object = wanting(&scenario);
+    scenario.arrives(&object);
+    scenario.look().await;
+    scenario.comes(&object, sealed_server());
+    scenario.answers([Answer::Patched(object.clone(), "200")]);
+    assert_eq!(scenario.look().await, Next::Later);
+    let requests = scenario.requests();
+    assert_eq!(requests.len(), 1, "no Secret");
+    assert_eq!(says(&requests, "Ready"), claim("False", "NeverSynced"));
+    assert_eq!(says(&requests, "Reconciling"), claim("True", "NeverSynced"));
+    // Whatever else wakes it, Vault is not asked again before its time.
+    scenario.answers([found(with_status(&object, "200", &requests[0].body))]);
+    assert_eq!(scenario.look().await, Next::Later);
+    assert_eq!(scenario.lines(), [OBJECT]);
+}
+
+#[tokio::test]
+async fn a_restart_over_what_is_fresh_asks_nobody() {
+    let before = Scenario::new();
+    let object = synced(&before).await;
+    let scenario = Scenario { ring_key: before.ring_key.clone(), ..Scenario::new() };
+    let keys = watch::Sender::new(Arc::new(index_of(&scenario.ring_key)));
+    let scenario = Scenario { context: Context { keys: keys.subscribe(), ..scenario.context.clone() }, ..scenario };
+    scenario.arrives(&object);
+    scenario.context.store().apply_secret(&serde_json::from_value(both_metadata("150")).unwrap());
+    assert_eq!(scenario.look().await, Next::Settled);
+    assert_eq!(scenario.lines(), [""; 0]);
+}
+
+#[tokio::test]
+async fn the_refresh_annotation_is_acted_on_once() {
+    let scenario = Scenario::new();
+    let object = synced(&scenario).await;
+    let mut asked = object.clone();
+    asked["metadata"]["annotations"] = json!({"sealwright.dev/refresh": "now"});
+    asked["metadata"]["resourceVersion"] = json!("205");
+    scenario.arrives(&asked);
+    scenario.answers([found(asked.clone())]);
+    assert_eq!(scenario.look().await, Next::Fetching);
+    scenario.comes(&asked, fetched("ada", "m1"));
+    scenario.answers([both("150", "ada"), Answer::Patched(asked.clone(), "206")]);
+    assert_eq!(scenario.look().await, Next::Settled);
+    let requests = scenario.requests();
+    assert_eq!(requests.last().unwrap().body["status"]["observedRefresh"], "now");
+    assert_eq!(scenario.look().await, Next::Settled);
+    assert_eq!(scenario.lines(), [""; 0]);
 }

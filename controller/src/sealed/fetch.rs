@@ -7,7 +7,10 @@
 //!
 //! An answer that says what the status says already costs no request at all.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
@@ -20,12 +23,15 @@ use crate::{
     status,
     store::Key,
     vault::{
-        VaultFailure,
+        Retry, VaultFailure,
         course::{Gate, Wish},
         errand::{Answer, Errand},
         path::Plan,
     },
 };
+
+/// A fetch that was refused for an outage that is over is made again after this.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// What a look begins with.
 pub enum Start {
@@ -40,7 +46,10 @@ pub fn begin(context: &Context, key: &Key, keys: &KeyIndex, verify: bool) -> Sta
     let now = Instant::now();
     let answer = context.errands.answer(key);
     let mut store = context.store();
-    let Some(summary) = store.summary(key) else { return Start::Over(Next::Nothing) };
+    let Some(summary) = store.summary(key) else {
+        context.errands.forget(key);
+        return Start::Over(Next::Nothing);
+    };
     let (wants, wish) = (summary.vault.is_some(), summary.vault.as_ref().map(|wanted| wanted.wish));
     let is_settled = store.is_settled(key, keys);
     if !wants {
@@ -63,6 +72,8 @@ pub fn begin(context: &Context, key: &Key, keys: &KeyIndex, verify: bool) -> Sta
     if let Some((_, course)) = store.course(key, now) {
         course.succeeded(answer.wish, &cadence, now, Timestamp::now());
     }
+    // Nobody needs it whole before the next refresh.
+    store.take_full(key);
     drop(store);
     context.errands.done(key, &answer);
     Start::Over(Next::Settled)
@@ -128,7 +139,14 @@ pub fn conclude(context: &Context, key: &Key, answer: Option<&Arc<Answer>>, next
                 course.verified(now);
             }
             (Ok(_), _) => course.refused(answer.wish, &cadence, now),
-            (Err(failure), _) => course.failed(answer.wish, failure, &cadence, now, wall),
+            (Err(failure), _) => {
+                let id = wanted.store.clone();
+                course.failed(answer.wish, failure, &cadence, now, wall);
+                // The store may have come back while this was told, and would not come back for it again.
+                if failure.retry == Retry::WhenUp && context.errands.may_serve(&id) {
+                    course.wake(now + AGAIN);
+                }
+            }
         }
     }
     context.errands.done(key, answer);

@@ -214,8 +214,11 @@ async fn attempt(
     let answer = answer.filter(|answer| answer.wish == Wish::of(&object.metadata)).cloned();
     let (must_ask, rival, contest) = {
         let store = context.store();
-        // Before Vault has been asked, a Secret that is right is nobody's business.
-        let is_refresh = object.spec.vault.is_some() && answer.is_none() && store.is_right(key, keys);
+        // Before Vault has been asked, a Secret that is right is nobody's business; nor is any after it gave nothing.
+        let is_refresh = match &answer {
+            Some(answer) => answer.result.is_err(),
+            None => object.spec.vault.is_some() && store.is_right(key, keys),
+        };
         let must_ask = !is_refresh && (must_ask || read::is_expected(&store, &target, &object));
         (must_ask, store.rival(key), store.contest(key, Instant::now()).filter(|_| !is_refresh))
     };

@@ -190,9 +190,9 @@ impl Course {
         self.next.is_some_and(|next| next <= now)
     }
 
-    /// Whether the last fetch failed, or has not been made.
+    /// Whether the last fetch failed, or was of no use.
     pub fn is_failing(&self) -> bool {
-        !matches!(self.ended, Ended::Well)
+        matches!(self.ended, Ended::Failed(_) | Ended::Refused)
     }
 
     /// Whether a fetch that somebody wants now makes sense.

@@ -14,10 +14,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use seal_crds::{VaultStore, condition::VaultReason};
+use seal_crds::{
+    VaultStore,
+    condition::{VaultReason, VaultStoreReason},
+};
 use tokio::sync::{mpsc, watch};
 
-use super::{Retry, VaultFailure, course::Wish, link::StoreId, mac::MacKey, path::Plan, reader::Reader, value::Values};
+use super::{
+    Retry, StoreHealth, VaultFailure, course::Wish, link::StoreId, mac::MacKey, path::Plan, reader::Reader,
+    value::Values,
+};
 use crate::store::Key;
 
 /// A look that could not write tries again with the same answer, if that is not older than this.
@@ -68,6 +74,30 @@ pub enum Known {
     Store(Arc<VaultStore>),
     /// Its spec cannot be read; the rest of it can.
     Unreadable(Arc<VaultStore>),
+}
+
+/// What the sight of a store tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sight {
+    /// It was not there before.
+    New,
+    /// What a fetch comes to may be something else now.
+    Changed,
+    /// Nothing.
+    Same,
+}
+
+impl Known {
+    fn of(&self) -> &VaultStore {
+        match self {
+            Self::Store(store) | Self::Unreadable(store) => store,
+        }
+    }
+
+    fn is_newer_than(&self, other: &Self) -> bool {
+        let version = |known: &Self| known.of().metadata.resource_version.as_ref()?.parse::<u64>().ok();
+        self.of().metadata.uid == other.of().metadata.uid && version(self) > version(other)
+    }
 }
 
 /// Errands under way, and what has come of others.
@@ -132,7 +162,8 @@ impl Errands {
         Fetched { values, mac: mac.unwrap_or_default() }
     }
 
-    fn keep(&self, key: &Key, answer: Answer) {
+    /// An errand has ended like this.
+    pub fn keep(&self, key: &Key, answer: Answer) {
         if lock(&self.running).get(key) == Some(&answer.wish) {
             let mut answers = lock(&self.answers);
             answers.retain(|_, answer| answer.ended.elapsed() < HOLDS);
@@ -153,6 +184,12 @@ impl Errands {
         }
     }
 
+    /// Forgets what was fetched for an object that is gone.
+    pub fn forget(&self, key: &Key) {
+        lock(&self.running).remove(key);
+        lock(&self.answers).remove(key);
+    }
+
     /// Forgets all answers, because nobody works here now.
     pub fn clear(&self) {
         lock(&self.running).clear();
@@ -171,10 +208,32 @@ impl Errands {
         lock(&self.stores).keys().cloned().collect()
     }
 
-    /// A store is new or changed. Gives whether that changes what a fetch would come to.
-    pub fn see_store(&self, id: &StoreId, now: Known) -> bool {
-        let before = lock(&self.stores).insert(id.clone(), now.clone());
-        !is_same(before.as_ref(), Some(&now))
+    /// A store is as it is now. An answer to a request may be older than what a watch has told since.
+    pub fn see_store(&self, id: &StoreId, now: Known) -> Sight {
+        let mut stores = lock(&self.stores);
+        let before = stores.get(id);
+        if before.is_some_and(|before| before.is_newer_than(&now)) {
+            return Sight::Same;
+        }
+        let sight = match before {
+            None => Sight::New,
+            Some(_) if is_same(before, Some(&now)) => Sight::Same,
+            Some(_) => Sight::Changed,
+        };
+        stores.insert(id.clone(), now);
+        sight
+    }
+
+    /// Whether a fetch may succeed now that had to wait for the store.
+    pub fn may_serve(&self, id: &StoreId) -> bool {
+        use VaultStoreReason as Reason;
+        let is_out = |health: StoreHealth| {
+            matches!(
+                health.reason,
+                Reason::VaultUnreachable | Reason::TLSFailed | Reason::VaultSealed | Reason::InvalidSpec
+            )
+        };
+        matches!(self.store(id), Some(Known::Store(_))) && !self.reader.health(id).is_some_and(is_out)
     }
 
     /// A store is gone. Gives whether it was there.

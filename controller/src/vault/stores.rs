@@ -30,7 +30,7 @@ use tracing::warn;
 use super::{
     StoreHealth,
     course::Course,
-    errand::Known,
+    errand::{Known, Sight},
     link::{StoreEvent, StoreId},
 };
 use crate::{
@@ -68,6 +68,7 @@ impl Desk {
         let mut listed = Vec::new();
         let see = |event| match event {
             watcher::Event::Init => listed.clear(),
+            // At a start all are new, and what is fresh stays fresh.
             watcher::Event::InitApply(object) => listed.push(self.see(object)),
             watcher::Event::InitDone => {
                 let gone: Vec<_> =
@@ -83,12 +84,14 @@ impl Desk {
     fn see(&self, mut object: DynamicObject) -> StoreId {
         let id = id_of(&object);
         object.metadata.managed_fields = None;
-        if self.context.errands.see_store(&id, typed(object)) {
+        match self.context.errands.see_store(&id, typed(object)) {
+            Sight::Same => return id,
+            Sight::New => self.fetch_again(&id, |_, course| course.is_failing()),
             // What it says now may be refused, reached or allowed, whatever it was before.
-            self.fetch_again(&id, |_, _| true);
-            // Nobody listens any more when the process ends.
-            let _ = self.changed.send(id.clone());
+            Sight::Changed => self.fetch_again(&id, |_, _| true),
         }
+        // Nobody listens any more when the process ends.
+        let _ = self.changed.send(id.clone());
         id
     }
 
