@@ -45,6 +45,8 @@ struct Answer {
     error: Option<String>,
     /// Why the API server does not reach the controller.
     message: Option<String>,
+    /// `Status`, where it is the API server that answers.
+    kind: Option<String>,
 }
 
 /// A connection to an API server, or to a controller itself.
@@ -99,7 +101,11 @@ impl Cluster {
                 kube::Error::Api(status) if status.is_forbidden() => Error::request(asked)
                     .hint("you need the right to list keyrings.sealwright.dev there")
                     .hint("or get the ring file from somebody, and pin it: `seal init RING.yaml`"),
-                _ => Error::request(asked).because(Wording(cause)),
+                kube::Error::Api(_) => Error::request(asked).because(Wording(cause)),
+                _ => Error::request(asked)
+                    .because(Wording(cause))
+                    .hint("is that cluster running, and this the right context? `kubectl config get-contexts`")
+                    .hint("without a cluster: pin a ring file that somebody gave you, `seal init RING.yaml`"),
             }
         })
     }
@@ -107,28 +113,47 @@ impl Cluster {
     /// Asks the controller through the API server's proxy to its Service.
     pub(crate) fn verify_through_api_server(&self, namespace: &str, object: &SealedSecret) -> Result<Verdict> {
         let path = format!("/api/v1/namespaces/{namespace}/services/{SERVICE}/proxy{VERIFY}");
-        self.verify(&path, object).map_err(|error| {
-            error.hint(format!(
-                "the Service `seal-controller` is looked for in `{namespace}`; see --controller-namespace"
-            ))
+        let (status, answer) = self.ask(&path, object).map_err(|error| {
+            error.hint("is the cluster of the kubeconfig's context running? without one: `seal verify -i IDENTITY`")
+        })?;
+        let is_api_servers = answer.kind.as_deref() == Some("Status");
+        self.verdict(status, answer).map_err(|error| match status {
+            StatusCode::NOT_FOUND if is_api_servers => error
+                .hint(format!(
+                    "there is no Service `seal-controller` in `{namespace}`, or nothing behind it: `kubectl get \
+                     services,pods -n {namespace}`"
+                ))
+                .hint("is the controller in another namespace? pass --controller-namespace; outside? --controller-url"),
+            StatusCode::SERVICE_UNAVAILABLE if is_api_servers => error
+                .hint(format!("no controller behind the Service is ready: `kubectl get pods -n {namespace}`"))
+                .hint("without one: `seal verify -i IDENTITY`"),
+            StatusCode::FORBIDDEN if is_api_servers => {
+                error.hint(format!("you need the right to create services/proxy of `seal-controller` in `{namespace}`"))
+            }
+            StatusCode::NOT_FOUND => {
+                error.hint("what answers behind the Service is no seal-controller, or one of another version")
+            }
+            _ => error,
         })
     }
 
     /// Asks the controller that this connection leads to.
     pub(crate) fn verify_directly(&self, object: &SealedSecret) -> Result<Verdict> {
-        self.verify(VERIFY, object).map_err(|error| {
+        let verdict = self.ask(VERIFY, object).and_then(|(status, answer)| self.verdict(status, answer));
+        verdict.map_err(|error| {
             error.hint("is a controller running there? `seal verify` without the URL asks through the API server")
         })
     }
 
-    fn verify(&self, path: &str, object: &SealedSecret) -> Result<Verdict> {
+    fn ask(&self, path: &str, object: &SealedSecret) -> Result<(StatusCode, Answer)> {
         let body = serde_json::to_vec(object).map_err(|_| Error::bug("a SealedSecret is no JSON"))?;
         let (status, answer) = self.within_deadline(self.asked_until_answered(path, body))?.map_err(|cause| {
-            Error::request(format!("the controller at {} gave no answer", self.address))
-                .because(Wording(cause))
-                .hint("is the cluster of the kubeconfig's context running? without one: `seal verify -i IDENTITY`")
+            Error::request(format!("the controller at {} gave no answer", self.address)).because(Wording(cause))
         })?;
-        let answer: Answer = serde_json::from_slice(&answer).unwrap_or_default();
+        Ok((status, serde_json::from_slice(&answer).unwrap_or_default()))
+    }
+
+    fn verdict(&self, status: StatusCode, answer: Answer) -> Result<Verdict> {
         match (status, answer.ok) {
             (StatusCode::OK, Some(true)) => Ok(Verdict::Yes),
             (_, Some(false)) => Ok(Verdict::No),

@@ -1,6 +1,7 @@
 //! The two channels: stdout carries data and nothing else, stderr carries talk.
 //!
-//! The only file that prints. A reader that goes away (`seal ... | head`) is not an error.
+//! The only file that prints. A reader that goes away (`seal ... | head`) is not an error, and neither is a stdout that
+//! was closed from the start, which Rust's library has replaced by `/dev/null` before `main`.
 
 #![allow(clippy::print_stderr, reason = "this is the file that talks")]
 
@@ -8,6 +9,8 @@ use std::{
     error::Error as StdError,
     io::{self, IsTerminal as _, Write as _},
     path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
 };
 
 use serde::Serialize;
@@ -16,6 +19,7 @@ use crate::error::{Error, Kind, Result};
 
 /// Writes data to stdout, verbatim.
 pub(crate) fn data(bytes: &[u8]) -> Result<()> {
+    clear_progress();
     let mut stdout = io::stdout().lock();
     stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(|cause| match cause.kind() {
         io::ErrorKind::BrokenPipe => Error::broken_pipe(),
@@ -23,11 +27,21 @@ pub(crate) fn data(bytes: &[u8]) -> Result<()> {
     })
 }
 
+/// As [`data`], where the exit code says what the data do: it is the same whether anybody reads them or not.
+pub(crate) fn data_if_read(bytes: &[u8]) -> Result<()> {
+    data(bytes).or_else(|error| if error.kind() == Kind::BrokenPipe { Ok(()) } else { Err(error) })
+}
+
 /// Writes a value to stdout, as JSON.
 pub(crate) fn json(value: &impl Serialize) -> Result<()> {
+    data(&json_text(value)?)
+}
+
+/// A value as JSON, ending in a line break.
+pub(crate) fn json_text(value: &impl Serialize) -> Result<Vec<u8>> {
     let mut text = serde_json::to_vec_pretty(value).map_err(|cause| Error::bug("no JSON").because(cause))?;
     text.push(b'\n');
-    data(&text)
+    Ok(text)
 }
 
 /// Whether a person reads stdout.
@@ -37,8 +51,12 @@ pub(crate) fn stdout_is_terminal() -> bool {
 
 /// A path as a person here would type it.
 pub(crate) fn near(path: &Path) -> String {
-    let here = std::env::current_dir().ok();
-    let short = here.and_then(|here| path.strip_prefix(here).ok().map(Path::to_owned));
+    let Ok(here) = std::env::current_dir() else { return path.display().to_string() };
+    // Up to three folders above, as from a folder of a repository to its top.
+    let above = here.ancestors().take(4).enumerate();
+    let short = above
+        .filter(|(_, folder)| folder.parent().is_some())
+        .find_map(|(steps, folder)| Some(Path::new(&"../".repeat(steps)).join(path.strip_prefix(folder).ok()?)));
     short.as_deref().unwrap_or(path).display().to_string()
 }
 
@@ -107,7 +125,60 @@ fn report(severity: &str, error: &Error) {
 
 /// Talk that nobody can hear (stderr closed) is not worth failing for.
 fn talk(text: std::fmt::Arguments<'_>) {
+    clear_progress();
     let _ = io::stderr().lock().write_all(visible(&without_private_keys(text.to_string())).as_bytes());
+}
+
+/// How far long work has come: one line, for a person at a terminal alone, and gone when anything else is said.
+pub(crate) struct Progress {
+    what: &'static str,
+    all: usize,
+    done: usize,
+    begun: Instant,
+    /// When it was last told, after it had begun.
+    told: Duration,
+    is_seen: bool,
+}
+
+/// Whether a line of progress stands on the terminal.
+static IN_PROGRESS: AtomicBool = AtomicBool::new(false);
+
+impl Progress {
+    /// Of `all` files, of which none is done yet.
+    pub(crate) fn of(what: &'static str, all: usize) -> Self {
+        let is_seen = io::stderr().is_terminal();
+        Self { what, all, done: 0, begun: Instant::now(), told: Duration::ZERO, is_seen }
+    }
+
+    /// One more is done.
+    pub(crate) fn step(&mut self) {
+        self.done += 1;
+        if let Some(line) = self.line_at(self.begun.elapsed()).filter(|_| self.is_seen) {
+            let _ = write!(io::stderr().lock(), "\r\x1b[K{line}");
+            IN_PROGRESS.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// What is done within half a second needs no line, and nobody reads ten a second.
+    fn line_at(&mut self, now: Duration) -> Option<String> {
+        if now < Duration::from_millis(500) || now < self.told + Duration::from_millis(100) {
+            return None;
+        }
+        self.told = now;
+        Some(format!("{}: {} of {} files", self.what, self.done, self.all))
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        clear_progress();
+    }
+}
+
+fn clear_progress() {
+    if IN_PROGRESS.swap(false, Ordering::Relaxed) {
+        let _ = io::stderr().lock().write_all(b"\r\x1b[K");
+    }
 }
 
 /// Text in which every control character but a line break is spelt out: names come from files of strangers, and must
@@ -147,6 +218,16 @@ mod tests {
         }
         let advice = "a line AGE-SECRET-KEY-PQ-1..., not AGE-SECRET-KEY-1...";
         assert_eq!(without_private_keys(advice.to_owned()), advice);
+    }
+
+    #[test]
+    fn only_long_work_tells_how_far_it_is() {
+        let mut progress = Progress::of("reading", 7000);
+        progress.done = 30;
+        let mut line_at = |millis| progress.line_at(Duration::from_millis(millis));
+        assert_eq!((line_at(0), line_at(499)), (None, None));
+        assert_eq!(line_at(500).as_deref(), Some("reading: 30 of 7000 files"));
+        assert_eq!((line_at(599), line_at(600).is_some()), (None, true));
     }
 
     #[test]

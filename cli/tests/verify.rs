@@ -16,13 +16,22 @@ const YES: &str = r#"{"ok":true}"#;
 
 /// Answers one request with each of these, and gives what was asked last.
 fn answering(answers: &[(&str, &str)]) -> (String, JoinHandle<(String, serde_json::Value)>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
     let answer = |(status, body): &(&str, &str)| {
         let length = body.len();
         format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nretry-after: 0\r\nconnection: close\r\n\r\n{body}")
     };
-    let answers: Vec<_> = answers.iter().map(answer).collect();
+    serving(answers.iter().map(answer).collect())
+}
+
+/// As the API server answers: it does not say when to ask again.
+fn answering_once(status: &str, body: &str) -> (String, JoinHandle<(String, serde_json::Value)>) {
+    let length = body.len();
+    serving(vec![format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}")])
+}
+
+fn serving(answers: Vec<String>) -> (String, JoinHandle<(String, serde_json::Value)>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
     let asked = std::thread::spawn(move || {
         let asked: Vec<_> = answers.iter().map(|answer| asked_once(&listener, answer)).collect();
         asked.into_iter().next_back().unwrap()
@@ -109,7 +118,7 @@ fn a_busy_controller_is_asked_again_when_it_says() {
 fn a_controller_that_is_not_there_is_told_within_seconds() {
     let folder = sealed();
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    verify(&folder, &format!("http://{closed}")).fails(1, "refused").hints("running");
+    verify(&folder, &format!("http://{closed}")).fails(1, "refused").hints("is a controller running there");
     verify(&folder, "localhost").fails(2, "--controller-url is not a URL").hints("http://");
     folder.seal(&["verify", "sealed.yaml"]).fails(1, "no usable kubeconfig").hints("KUBECONFIG");
     folder.seal(&["verify", "sealed.yaml", "--context", "x"]).fails(1, "no usable kubeconfig");
@@ -118,13 +127,49 @@ fn a_controller_that_is_not_there_is_told_within_seconds() {
 #[test]
 fn an_unknown_context_is_told_with_those_that_there_are() {
     let folder = sealed();
-    folder.write(
-        "no-kubeconfig",
-        "apiVersion: v1\nkind: Config\nclusters: [{name: c, cluster: {server: 'http://127.0.0.1:9'}}]\nusers: [{name: u, user: {}}]\ncontexts: [{name: prod-eu, context: {cluster: c, user: u}}]\ncurrent-context: prod-eu\n",
-    );
+    kubeconfig(&folder, "http://127.0.0.1:9");
     folder
         .seal(&["init", "--from-cluster", "--context", "prod-ue"])
         .fails(1, "no context `prod-ue`")
         .hints("`prod-eu`");
-    folder.seal(&["init", "--from-cluster"]).fails(1, "cannot list the KeyRings");
+    folder.seal(&["init", "--from-cluster"]).fails(1, "cannot list the KeyRings").hints("right context");
+}
+
+/// A kubeconfig whose cluster is at this address.
+fn kubeconfig(folder: &Folder, url: &str) {
+    let text = format!(
+        "apiVersion: v1\nkind: Config\nclusters: [{{name: c, cluster: {{server: '{url}'}}}}]\nusers: [{{name: u, user: {{}}}}]\ncontexts: [{{name: prod-eu, context: {{cluster: c, user: u}}}}]\ncurrent-context: prod-eu\n"
+    );
+    folder.write("no-kubeconfig", text);
+}
+
+#[test]
+fn what_the_api_server_answers_in_the_controllers_place_has_advice_of_its_own() {
+    let folder = sealed();
+    let status = |code: u16, message: &str| {
+        format!(r#"{{"kind":"Status","apiVersion":"v1","status":"Failure","message":"{message}","code":{code}}}"#)
+    };
+    for (first, body, hint) in [
+        ("404 Not Found", status(404, "endpoints not found"), "no Service `seal-controller` in `sealwright-system`"),
+        ("503 Service Unavailable", status(503, "no endpoints available"), "no controller behind the Service is ready"),
+        ("403 Forbidden", status(403, "no"), "services/proxy"),
+        ("404 Not Found", "404 page not found".to_owned(), "no seal-controller, or one of another version"),
+    ] {
+        let (url, asked) = answering_once(first, &body);
+        kubeconfig(&folder, &url);
+        folder.seal(&["verify", "sealed.yaml"]).fails(1, &format!("answered {}", &first[..3])).hints(hint);
+        let (request, _) = asked.join().unwrap();
+        let service = "/api/v1/namespaces/sealwright-system/services/http:seal-controller:http/proxy/v1/verify";
+        assert_eq!(request, format!("POST {service} HTTP/1.1"));
+    }
+}
+
+#[test]
+fn a_verdict_is_the_same_whether_anybody_reads_it_or_not() {
+    let folder = sealed();
+    folder.write("moved.yaml", folder.read("sealed.yaml").replace("password", "passwort"));
+    let script =
+        format!("{{ {} verify moved.yaml -i eu.txt; echo \"code $?\" >&2; }} | true", env!("CARGO_BIN_EXE_seal"));
+    let run = support::run(folder.command("sh").args(["-c", &script]), b"");
+    assert!(run.stderr.ends_with("code 1\n"), "{}", run.stderr);
 }

@@ -70,7 +70,7 @@ fn drill(args: &VerifyArgs, documents: &[SealedDocument]) -> Result<usize> {
 
 fn report(document: &SealedDocument, verdict: Verdict) -> Result<()> {
     let word = if verdict == Verdict::Yes { "yes" } else { "no " };
-    output::data(format!("{word}  {}\n", output::visible(&document.place())).as_bytes())
+    output::data_if_read(format!("{word}  {}\n", output::visible(&document.place())).as_bytes())
 }
 
 /// What the controller needs to know, and nothing else: where the object will be, and what is sealed.
