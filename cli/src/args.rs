@@ -32,7 +32,8 @@ Examples:
   seal secret.yaml --to ring.yaml            # no .seal/ needed: a ring file is enough
   seal --in-place apps/*/secrets.yaml        # replace the Secrets in these files
 
-Exit codes: 0 done, 1 the request could not be met, 2 bad command line, 70 a bug of ours.";
+Exit codes: 0 done, 1 the request could not be met, 2 bad command line, 70 a bug of ours.
+Output that nobody reads, as behind `| head` or with stdout closed, is no error.";
 
 /// Seal Kubernetes Secrets for a ring of clusters, so that they can live in Git
 ///

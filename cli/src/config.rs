@@ -4,6 +4,7 @@
 //! A ring file is public and committed, so errors may name it; one that holds a private key is refused unquoted.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -11,7 +12,7 @@ use std::{
 use globset::{GlobBuilder, GlobMatcher};
 use kube::core::{ObjectMeta, TypeMeta};
 use seal_crds::{KeyRing, KeyRingSpec};
-use seal_envelope::{Recipient, Ring};
+use seal_envelope::{KeyId, Recipient, Ring};
 use serde::Deserialize;
 
 use crate::{
@@ -19,6 +20,7 @@ use crate::{
     error::{Error, Result, did_you_mean},
     files,
     manifest::text::{Text, contains_ignoring_case},
+    output,
     vault::{STORES, Store},
 };
 
@@ -104,9 +106,14 @@ impl Config {
         self.root.as_deref()
     }
 
-    /// The directory that holds `.seal/`, or is to hold it.
+    /// The directory that holds `.seal/`, or is to hold it: the top of the Git repository, or else the current one.
     pub(crate) fn home(&self) -> Result<PathBuf> {
-        self.root.clone().map_or_else(current_directory, Ok)
+        if let Some(root) = &self.root {
+            return Ok(root.clone());
+        }
+        let current = current_directory()?;
+        let top = current.ancestors().find(|directory| directory.join(".git").exists()).map(Path::to_owned);
+        Ok(top.unwrap_or(current))
     }
 
     pub(crate) fn rules(&self) -> &[Rule] {
@@ -131,6 +138,27 @@ impl Config {
             (None, Some(name)) => self.ring_named(name),
             (None, None) => self.only_ring(),
         }
+    }
+
+    /// As [`Config::ring_for`], for more of what is `sealed_to` these keys already: where nothing says which of several
+    /// rings, it is the one that holds them.
+    pub(crate) fn ring_for_more(
+        &self,
+        chosen: Option<&str>,
+        rule: Option<&Rule>,
+        sealed_to: &BTreeSet<KeyId>,
+    ) -> Result<RingFile> {
+        let is_said = chosen.is_some() || rule.is_some_and(|rule| rule.ring.is_some());
+        let paths = self.ring_paths()?;
+        if !is_said && !sealed_to.is_empty() && paths.len() > 1 {
+            let readable = paths.iter().filter_map(|path| read_ring(path).ok());
+            let holds_one = |file: &RingFile| file.ring.keys().iter().any(|key| sealed_to.contains(&key.key_id()));
+            let mut holding = readable.filter(holds_one);
+            if let (Some(ring), None) = (holding.next(), holding.next()) {
+                return Ok(ring);
+            }
+        }
+        self.ring_for(chosen, rule)
     }
 
     /// All rings of `.seal/keyrings/`, by file name.
@@ -214,7 +242,7 @@ impl Config {
 
     fn described_keyrings(&self) -> String {
         match &self.root {
-            Some(root) => root.join(".seal/keyrings").display().to_string(),
+            Some(root) => output::near(&root.join(".seal/keyrings")),
             None => ".seal/keyrings (no .seal/ directory was found)".to_owned(),
         }
     }
@@ -296,7 +324,7 @@ fn text(path: &Path, bytes: &[u8]) -> Result<Text> {
 
 fn read_rules(path: &Path) -> Result<Vec<Rule>> {
     let Some(bytes) = files::read_if_exists(path)? else { return Ok(Vec::new()) };
-    let place = path.display();
+    let place = output::near(path);
     let text = text(path, &bytes)?;
     if text.as_str().trim().is_empty() {
         return Ok(Vec::new());

@@ -179,7 +179,15 @@ fn cannot_write(path: &Path, cause: io::Error) -> Error {
         }
         _ => error,
     };
-    error.because(cause)
+    error.because(without_its_path(cause))
+}
+
+/// What the system said: tempfile adds the path of a file that nobody asked for and that is gone.
+fn without_its_path(cause: io::Error) -> io::Error {
+    match cause.to_string().split_once(" at path ") {
+        Some((said, _)) => io::Error::new(cause.kind(), said.to_owned()),
+        None => cause,
+    }
 }
 
 fn directory_of(path: &Path) -> PathBuf {

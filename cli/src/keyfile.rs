@@ -43,7 +43,25 @@ fn identities_in(file: &Path) -> Result<Vec<Identity>> {
     let bytes = read(file)?;
     let bytes = if is_encrypted(&bytes) { decrypt(&bytes, &name)? } else { bytes };
     let text = Text::decode(&bytes).map_err(|_| not_an_identity(&name, 0, &KeyError::Damaged))?;
-    Identity::parse_file(text.as_str()).map_err(|(line, cause)| not_an_identity(&name, line, &cause))
+    Identity::parse_file(text.as_str()).map_err(|(line, cause)| match other_kind(text.as_str()) {
+        Some(kind) => Error::request(format!("{name} is {kind}, where an identity belongs"))
+            .hint("give the file that `seal keygen -w` or `age-keygen -pq -o` wrote"),
+        None => not_an_identity(&name, line, &cause),
+    })
+}
+
+/// What a file is that was taken for an identity, as far as it says so.
+fn other_kind(text: &str) -> Option<&'static str> {
+    let kind = text.lines().find_map(|line| line.trim_start_matches([' ', '"']).strip_prefix("kind"));
+    let kind = kind.map(|kind| kind.trim_matches(['"', ':', ' ', ',', '\'']));
+    match kind {
+        Some("SealedSecret") => Some("a SealedSecret"),
+        Some("KeyRing") => Some("a key ring"),
+        Some("Secret") => Some("a Secret"),
+        Some(_) => Some("a manifest"),
+        None if text.trim_start().starts_with("-----BEGIN") => Some("a PEM file"),
+        None => None,
+    }
 }
 
 fn not_an_identity(name: &str, line: usize, cause: &KeyError) -> Error {

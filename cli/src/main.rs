@@ -16,6 +16,7 @@ mod manifest;
 mod opener;
 mod output;
 mod plan;
+mod refusal;
 mod request;
 mod rings;
 mod sealed;
@@ -26,10 +27,7 @@ mod vault;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use clap::{
-    CommandFactory as _, FromArgMatches as _,
-    error::{ContextKind, ContextValue, ErrorKind},
-};
+use clap::{CommandFactory as _, FromArgMatches as _};
 
 use crate::args::Cli;
 
@@ -46,28 +44,11 @@ fn main() -> ExitCode {
     }
 }
 
-/// Ends the program as clap would; but clap quotes what it did not expect, and that may be a key or a value.
+/// Ends the program as clap would, or with an error of ours.
 fn refuse(refusal: &clap::Error) -> ! {
-    let error = if config::looks_like_private_key(&refusal.to_string()) {
-        error::Error::usage("a private key stands on the command line, where every process can read it")
-            .hint("give a file that holds it, or `-` and the key on stdin")
-    } else if is_about_a_stray_word(refusal) {
-        error::Error::usage("the command line has a word too many; it is not repeated, as it may be a secret")
-            .hint("values are typed, piped, or read from files; see --help")
-    } else {
-        refusal.exit();
-    };
+    let Err(error) = refusal::told(refusal) else { refusal.exit() };
     output::error(&error);
     std::process::exit(i32::from(error.kind().exit_code()));
-}
-
-fn is_about_a_stray_word(refusal: &clap::Error) -> bool {
-    let word = match refusal.kind() {
-        ErrorKind::UnknownArgument => refusal.get(ContextKind::InvalidArg),
-        ErrorKind::TooManyValues => return true,
-        _ => None,
-    };
-    matches!(word, Some(ContextValue::String(word)) if !word.starts_with('-'))
 }
 
 /// Reads the command line. As kubectl's plugin the program is `kubectl seal`.

@@ -281,6 +281,7 @@ mod tests {
             namespace: namespace.map(str::to_owned),
             sealed_for: Some(SealedFor::new(sealed_for.0, sealed_for.1).expect("is valid")),
             keys: Vec::new(),
+            sealed_to: Default::default(),
             vault: None,
         }
     }

@@ -20,6 +20,7 @@ use crate::{
         text::Text,
         yaml::Node,
     },
+    output::{self, Progress},
 };
 
 /// What every sealed value begins with.
@@ -75,11 +76,15 @@ pub(crate) fn read_all(paths: &[PathBuf]) -> Result<Contents> {
             contents.documents.extend(read(path)?);
             continue;
         }
-        for file in files_below(path).iter().filter(|file| is_manifest(file)) {
+        let mut files = files_below(path);
+        files.retain(|file| is_manifest(file));
+        let mut progress = Progress::of("reading", files.len());
+        for file in &files {
+            progress.step();
             let shown = file.display().to_string();
             match read_found(file, &shown) {
                 Ok(documents) => contents.documents.extend(documents),
-                Err(error) => contents.broken.push(error.within(shown)),
+                Err(error) => contents.broken.push(error),
             }
         }
     }
@@ -98,11 +103,13 @@ pub(crate) fn read(path: &Path) -> Result<Vec<SealedDocument>> {
 }
 
 fn read_found(path: &Path, shown: &str) -> Result<Vec<SealedDocument>> {
-    let Some(text) = text_of(path).filter(|text| text.as_str().contains("SealedSecret")) else { return Ok(Vec::new()) };
+    let Some(text) = text_of(path)?.filter(|text| text.as_str().contains("SealedSecret")) else {
+        return Ok(Vec::new());
+    };
     let is_sealed = text.as_str().contains(TOKEN);
     match Stream::of(text) {
         Err(_) if !is_sealed => Ok(Vec::new()),
-        stream => documents(shown, &stream?),
+        stream => stream.and_then(|stream| documents(shown, &stream)).map_err(|error| error.within(shown)),
     }
 }
 
@@ -167,8 +174,17 @@ pub(crate) fn values_by_key(paths: &[PathBuf]) -> BTreeMap<KeyId, BTreeMap<Strin
     let mut found: BTreeMap<KeyId, BTreeMap<String, usize>> = BTreeMap::new();
     for path in paths {
         let files = if path.is_dir() { files_below(path) } else { vec![path.clone()] };
+        let mut progress = Progress::of("reading", files.len());
         for file in files {
-            let Some(text) = text_of(&file) else { continue };
+            progress.step();
+            let text = match text_of(&file) {
+                Ok(Some(text)) => text,
+                Ok(None) => continue,
+                Err(error) => {
+                    output::warning(&error);
+                    continue;
+                }
+            };
             for id in key_ids(text.as_str()) {
                 *found.entry(id).or_default().entry(file.display().to_string()).or_default() += 1;
             }
@@ -177,7 +193,8 @@ pub(crate) fn values_by_key(paths: &[PathBuf]) -> BTreeMap<KeyId, BTreeMap<Strin
     found
 }
 
-fn key_ids(text: &str) -> impl Iterator<Item = KeyId> {
+/// The keys that values anywhere in a text are sealed to, each as often as there are values.
+pub(crate) fn key_ids(text: &str) -> impl Iterator<Item = KeyId> {
     text.match_indices(TOKEN).filter_map(|(at, token)| {
         let (id, rest) = text.get(at + token.len()..)?.split_at_checked(KEY_ID)?;
         rest.starts_with('.').then(|| id.parse().ok()).flatten()
@@ -185,11 +202,11 @@ fn key_ids(text: &str) -> impl Iterator<Item = KeyId> {
 }
 
 /// What a file says; nothing for one that holds no text, or more of it than anybody would seal.
-fn text_of(path: &Path) -> Option<Text> {
-    if path.metadata().ok()?.len() > MAX_FOUND {
-        return None;
+fn text_of(path: &Path) -> Result<Option<Text>> {
+    if path.metadata().is_ok_and(|metadata| metadata.len() > MAX_FOUND) {
+        return Ok(None);
     }
-    Text::decode(&files::read(path).ok()?).ok()
+    Ok(Text::decode(&files::read(path)?).ok())
 }
 
 /// Every file below a folder that Git would see, in order.

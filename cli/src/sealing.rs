@@ -6,9 +6,12 @@
 mod merge;
 mod text;
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
-use seal_envelope::SealedFor;
+use seal_envelope::{KeyId, SealedFor};
 use zeroize::Zeroizing;
 
 pub(crate) use self::{
@@ -84,9 +87,15 @@ impl SealedNow {
 }
 
 impl<'a> Sealer<'a> {
-    pub(crate) fn new(request: &'a Request, config: &'a Config, written: Option<&Path>) -> Result<Self> {
+    /// For a destination that holds what is `sealed_to` these keys.
+    pub(crate) fn new(
+        request: &'a Request,
+        config: &'a Config,
+        written: Option<&Path>,
+        sealed_to: &BTreeSet<KeyId>,
+    ) -> Result<Self> {
         let rule = written.and_then(|path| config.rule_for(path));
-        let ring = config.ring_for(request.ring.as_deref(), rule)?;
+        let ring = config.ring_for_more(request.ring.as_deref(), rule, sealed_to)?;
         ring.sealing_recipient()?;
         Ok(Self { wish: &request.wish, rule, ring, is_dry_run: request.is_dry_run, report: Vec::new() })
     }
@@ -116,13 +125,19 @@ impl<'a> Sealer<'a> {
 
     fn note(&mut self, name: &str, namespace: Option<&str>, data: &[(String, String)], sealed_for: &SealedFor) {
         let keys: Vec<&str> = data.iter().map(|(key, _)| key.as_str()).collect();
-        let object = namespace.map_or_else(|| name.to_owned(), |namespace| format!("{namespace}/{name}"));
         self.report.push(format!(
-            "{object}: {} sealed to ring `{}` for {}",
+            "{}: {} sealed to ring `{}` for {}",
+            object(name, namespace),
             keys.join(", "),
             self.ring.ring.name(),
             plan::described(sealed_for)
         ));
+    }
+
+    fn note_removed(&mut self, name: &str, namespace: Option<&str>, keys: &[&str]) {
+        if !keys.is_empty() {
+            self.report.push(format!("{}: {} removed", object(name, namespace), keys.join(", ")));
+        }
     }
 
     /// A dry run's report is its data; otherwise it is talk.
@@ -138,4 +153,8 @@ impl<'a> Sealer<'a> {
         }
         Ok(())
     }
+}
+
+fn object(name: &str, namespace: Option<&str>) -> String {
+    namespace.map_or_else(|| name.to_owned(), |namespace| format!("{namespace}/{name}"))
 }

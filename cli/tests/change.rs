@@ -171,6 +171,41 @@ fn a_token_goes_to_any_path_of_a_values_file() {
 }
 
 #[test]
+fn of_several_rings_more_goes_to_the_one_that_the_file_is_sealed_to() {
+    let folder = folder();
+    folder.ring("dev", &["developer"]);
+    let run = folder.seal_with_stdin(&["set", "db.yaml", "more"], b"x").succeeds();
+    assert!(run.stderr.contains("sealed to ring `prod`"), "{}", run.stderr);
+    let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {merged: x}\n";
+    folder.seal_with_stdin(&["-w", "db.yaml"], secret.as_bytes()).succeeds();
+    assert_eq!((opened(&folder, "more"), opened(&folder, "merged")), (b"x".to_vec(), b"x".to_vec()));
+    folder.write("values.yaml", "db: {}\n");
+    let at = |path: &str, more: &[&str]| {
+        let arguments = ["set", "values.yaml", "--at", path, "--for", "shop/db", "password"];
+        folder.seal_with_stdin(&[&arguments, more].concat(), b"x")
+    };
+    at("db.first", &[]).fails(1, "nothing says which").hints("--to");
+    at("db.first", &["--to", "dev"]).succeeds();
+    assert!(at("db.second", &[]).succeeds().stderr.contains("sealed to ring `dev`"));
+    at("db.third", &["--to", "prod"]).succeeds();
+    at("db.fourth", &[]).fails(1, "nothing says which");
+}
+
+#[test]
+fn a_new_branch_of_a_values_file_is_told() {
+    let folder = folder();
+    folder.write("values.yaml", "db:\n  auth:\n    user: app\n");
+    let at = |path: &str| {
+        let arguments = ["set", "values.yaml", "--at", path, "--for", "shop/db", "password"];
+        folder.seal_with_stdin(&arguments, b"x").succeeds().stderr
+    };
+    assert!(!at("db.auth.password").contains("warning"));
+    let told = at("db.auht.deep.password");
+    assert!(told.contains("warning: values.yaml: `db.auht` was not there, and was made"), "{told}");
+    assert!(told.contains("hint: did you mean `auth`?"), "{told}");
+}
+
+#[test]
 fn value_prints_one_token() {
     let folder = folder();
     let run = folder.seal_with_stdin(&["value", "--for", "shop/db", "password"], MARKER.as_bytes()).succeeds();

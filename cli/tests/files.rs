@@ -125,7 +125,42 @@ fn closed_standard_streams_are_errors_and_no_panics() {
     assert!(String::from_utf8_lossy(&closed_stdin.stderr).contains("holds no document"));
     folder.write("secret.yaml", SECRET);
     assert_eq!(script("secret.yaml 2>&-").status.code(), Some(0));
+    // Whoever closes stdout wants no output: what else was asked for is done.
+    assert_eq!(script("secret.yaml >&-").status.code(), Some(0));
+    assert_eq!(script("secret.yaml -w closed.yaml >&-").status.code(), Some(0));
+    assert!(folder.read("closed.yaml").contains("seal1."));
     let full = script("secret.yaml >/dev/full");
     assert_eq!(full.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&full.stderr).contains("cannot write to stdout"));
+}
+
+#[test]
+fn the_file_that_was_asked_for_is_named_and_no_other() {
+    let folder = folder();
+    // Not even root may write into /proc.
+    for path in ["/proc/self/sealed.yaml", "missing/sealed.yaml"] {
+        let run = folder.seal_with_stdin(&["-w", path], SECRET.as_bytes()).fails(1, &format!("cannot write {path}: "));
+        assert!(!run.stderr.contains(".tmp") && !run.stderr.contains("at path"), "{}", run.stderr);
+    }
+}
+
+#[test]
+fn a_command_line_that_is_refused_has_hints() {
+    let folder = Folder::new();
+    for (arguments, message, hint) in [
+        (
+            &["set", "a.yaml", "--form-file", "k=f"][..],
+            "unexpected argument `--form-file`",
+            "did you mean `--from-file`?",
+        ),
+        (&["--from-cluster"], "unexpected argument `--from-cluster`", "is a flag of `seal init`"),
+        (&["ring", "ad"], "unrecognized subcommand `ad`", "did you mean `add`?"),
+        (&["create"], "what is missing: --name <NAME>, <FILE>", "`seal create --help` says more"),
+        (&["ls", "-o", "xml"], "invalid value `xml`", "it is one of: text, json"),
+        (&["a.yaml", "--scope", "cluter"], "invalid value `cluter`", "did you mean `cluster`?"),
+    ] {
+        folder.seal(arguments).fails(2, message).hints(hint);
+    }
+    folder.seal(&["seal", "a.yaml"]).fails(1, "there is no file seal").hints("without a verb");
+    assert!(folder.seal(&["--help"]).succeeds().stdout().contains("Usage: seal"));
 }

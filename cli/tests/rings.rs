@@ -321,7 +321,12 @@ fn a_disabled_key_stays_disabled_and_the_last_one_cannot_be() {
         .fails(1, "cannot be disabled")
         .hints("ring rotate prod");
     folder.seal(&["ring", "rotate", "prod", "-i", "eu.txt"]).succeeds();
-    folder.seal(&["ring", "disable", "prod", &first[..8], "-i", "eu.txt"]).succeeds();
+    let arguments = ["set", "values.yaml", "--at", "a.b", "--for", "shop/db", "k", "--to", "prod"];
+    folder.write("values.yaml", "a: {}\n");
+    folder.seal_with_stdin(&arguments, b"x").succeeds();
+    folder.write("old.yaml", folder.read("values.yaml").replace(&id(1), &first));
+    let run = folder.seal(&["ring", "disable", "prod", &first[..8], "-i", "eu.txt"]).succeeds();
+    assert!(run.stderr.contains("no cluster will open any more:\n  old.yaml\nhint: seal those"), "{}", run.stderr);
     folder.seal(&["ring", "disable", "prod", "zzz", "-i", "eu.txt"]).fails(1, "no key begins with `zzz`").hints(&id(1));
     folder.seal(&["ring", "rotate", "prod", "-i", "eu.txt"]).succeeds();
     let status = folder.seal(&["ring", "status", "prod", "-i", "eu.txt"]).succeeds();
@@ -408,4 +413,70 @@ fn completions_and_manual_pages_name_every_verb() {
     );
     folder.seal(&["man", "--dir", "pages"]).succeeds();
     assert!(folder.read("pages/seal-ring-add.1").contains("recovery.txt"));
+}
+
+#[test]
+fn a_member_that_is_not_there_is_not_mistaken_for_another() {
+    let folder = Folder::new();
+    folder.ring("prod", &["prod-eu", "prod-us", "recovery"]);
+    let run = folder
+        .seal(&["ring", "remove", "prod", "prod-ap", "-i", "recovery.txt"])
+        .fails(1, "no member `prod-ap`")
+        .hints("its members are: prod-eu, prod-us, recovery");
+    assert!(!run.stderr.contains("did you mean"), "{}", run.stderr);
+}
+
+#[test]
+fn what_is_no_identity_is_called_what_it_is() {
+    let folder = Folder::new();
+    folder.ring("prod", &["eu"]);
+    folder.seal_with_stdin(&["create", "db.yaml", "-n", "shop", "--name", "db", "k"], b"x").succeeds();
+    folder.write("db.json", r#"{"apiVersion": "v1", "kind": "Secret"}"#);
+    folder.write("pretty.json", "{\n  \"kind\": \"Secret\"\n}\n");
+    folder.write("id_ed25519", "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n");
+    for (file, kind) in [
+        ("db.yaml", "is a SealedSecret"),
+        (".seal/keyrings/prod.yaml", "is a key ring"),
+        ("pretty.json", "is a Secret"),
+        ("id_ed25519", "is a PEM file"),
+        ("eu.pub", "line 1, holds no identity"),
+    ] {
+        folder.seal(&["open", "db.yaml", "-i", file]).fails(1, kind).hints("`seal keygen -w`");
+    }
+    folder.seal(&["open", "db.yaml", "-i", "db.json"]).fails(1, "holds no identity");
+}
+
+#[test]
+fn the_folder_of_a_repository_is_its_top() {
+    let folder = Folder::new();
+    folder.keygen("eu");
+    let member = folder.file("eu.pub");
+    std::fs::create_dir_all(folder.file("repo/.git")).unwrap();
+    std::fs::create_dir_all(folder.file("repo/apps/shop")).unwrap();
+    let mut command = folder.command(env!("CARGO_BIN_EXE_seal"));
+    command.current_dir(folder.file("repo/apps/shop"));
+    let run = support::run(command.args(["ring", "new", "prod", "--member", &format!("eu={}", member.display())]), b"");
+    assert!(run.succeeds().stderr.contains("commit ../../.seal/keyrings/prod.yaml"));
+    assert!(folder.file("repo/.seal/keyrings/prod.yaml").exists() && !folder.file("repo/apps/shop/.seal").exists());
+}
+
+#[test]
+fn a_member_that_is_there_is_not_added_again() {
+    let folder = Folder::new();
+    folder.ring("prod", &["eu", "recovery"]);
+    folder.keygen("other");
+    let before = folder.read(".seal/keyrings/prod.yaml");
+    for (member, hint) in [
+        ("eu=eu.pub", "nothing to do"),
+        ("eu=other.pub", "another name"),
+        ("again=eu.pub", "one identity is one member"),
+    ] {
+        folder
+            .seal(&["ring", "add", "prod", "--member", member, "-i", "recovery.txt"])
+            .fails(1, "the ring `prod` has a member `eu` already")
+            .hints(hint);
+    }
+    let twice = ["ring", "add", "prod", "--member", "a=other.pub", "--member", "b=other.pub", "-i", "recovery.txt"];
+    folder.seal(&twice).fails(1, "the members `a` and `b` share a name or a recipient").hints("of its own");
+    assert_eq!(folder.read(".seal/keyrings/prod.yaml"), before);
 }

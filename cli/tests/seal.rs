@@ -569,7 +569,10 @@ fn sealing_again_merges() {
     let without = merged.replace(&format!("    url: >-\n      {}\n", token(&merged, "url")), "");
     assert_eq!(without, text, "nothing else changes");
 
-    folder.seal_with_stdin(&["-w", "sealed.yaml", "--prune"], url.as_bytes()).succeeds();
+    let pruning = folder.seal_with_stdin(&["-w", "sealed.yaml", "--prune", "--dry-run"], url.as_bytes()).succeeds();
+    assert!(pruning.stdout().contains("shop/db: password") && pruning.stdout().contains(" removed\n"));
+    let pruning = folder.seal_with_stdin(&["-w", "sealed.yaml", "--prune"], url.as_bytes()).succeeds();
+    assert!(pruning.stderr.contains("sealed.yaml: shop/db: password"), "{}", pruning.stderr);
     let pruned = folder.read("sealed.yaml");
     assert_eq!((token(&pruned, "password"), token(&pruned, "url").is_empty()), (String::new(), false));
     assert!(pruned.contains("# by hand") && pruned.contains("  # values\n") && pruned.contains("# owner: shop\n"));

@@ -51,6 +51,7 @@ fn a_key_has_one_source_and_an_object_one_store() {
     add(&folder, &["more", "--store", "other"]).fails(1, "from the store main").hints("another SealedSecret");
     let taken = "`DB_USER` is taken from Vault";
     folder.seal_with_stdin(&["set", "db.yaml", "DB_USER"], b"x").fails(1, taken).hints("spec.vault.data");
+    folder.seal(&["unset", "db.yaml", "DB_USER"]).fails(1, "no sealed `DB_USER`").hints("it comes from Vault");
     let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {DB_USER: x}\n";
     folder.seal_with_stdin(&["-w", "db.yaml"], secret.as_bytes()).fails(1, taken);
     assert_eq!(folder.read("db.yaml"), before);

@@ -36,7 +36,7 @@ fn new(args: NewArgs) -> Result<()> {
         None => config.home()?.join(".seal/keyrings").join(format!("{}.yaml", args.name)),
     };
     if !to_stdout && path.exists() {
-        return Err(files::already_exists(&path)
+        return Err(Error::request(format!("{} exists already", output::near(&path)))
             .hint(format!("change it: `seal ring add {0}`, `seal ring rotate {0}`", args.name)));
     }
     let members = read_members(&args.members, &config)?;
@@ -122,6 +122,14 @@ fn disable(args: DisableArgs) -> Result<()> {
             counted(values, "value is sealed to it", "values are sealed to it")
         ));
     }
+    let files: BTreeSet<_> = ids.iter().filter_map(|id| needed.get(id)).flat_map(|files| files.keys()).collect();
+    if !files.is_empty() {
+        output::warn("these files hold values that no cluster will open any more:");
+        files.iter().for_each(|file| output::say(&format!("  {}", output::near(Path::new(file)))));
+        output::hint(
+            "seal those values anew first, such as with `seal set`; they are sealed to the ring's last key then",
+        );
+    }
     confirm(&args.identity, "No cluster will open what is sealed to them. Disable?")?;
     write(&file, &manifest)?;
     say_what_next(&file.path);
@@ -177,8 +185,8 @@ fn status(args: StatusArgs) -> Result<()> {
         unproven = unproven.or(proof.and_then(Result::err));
     }
     match args.output {
-        Listing::Text => output::data(status_text(&statuses).as_bytes())?,
-        Listing::Json => output::json(&statuses)?,
+        Listing::Text => output::data_if_read(status_text(&statuses).as_bytes())?,
+        Listing::Json => output::data_if_read(&output::json_text(&statuses)?)?,
     }
     rings.iter().for_each(|ring| rings::warn_if_unrecoverable(ring.ring.members()));
     unproven.map_or(Ok(()), Err)
@@ -247,6 +255,16 @@ fn status_text(statuses: &[RingStatus]) -> String {
 /// Reads the members given, and refuses those that are a key of a ring that is known here.
 fn read_members(given: &[String], config: &Config) -> Result<Vec<Member>> {
     let members = given.iter().map(|member| keyfile::member(member)).collect::<Result<Vec<_>>>()?;
+    for (number, member) in members.iter().enumerate() {
+        let is_same = |other: &&Member| other.name == member.name || other.recipient == member.recipient;
+        if let Some(other) = members[..number].iter().find(is_same) {
+            return Err(Error::request(format!(
+                "the members `{}` and `{}` share a name or a recipient",
+                other.name, member.name
+            ))
+            .hint("give each a name and a recipient of its own"));
+        }
+    }
     for ring in rings::given_or_pinned(&[], config)? {
         if let Some(member) = members.iter().find(|member| ring.ring.keys().contains(&member.recipient)) {
             return Err(Error::request(format!(

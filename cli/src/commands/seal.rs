@@ -3,6 +3,7 @@
 //! read everything -> plan and seal every Secret -> write. A fault anywhere and nothing is written.
 
 use std::{
+    collections::BTreeSet,
     io::{self, IsTerminal as _},
     path::{Path, PathBuf},
 };
@@ -21,6 +22,7 @@ use crate::{
     },
     output,
     request::{Destination, Input, Request, format_of},
+    sealed,
     sealing::{Sealer, Source, merged_text, new_text, spliced},
 };
 
@@ -57,6 +59,9 @@ fn no_such_file(path: &Path) -> Error {
     use clap::CommandFactory as _;
     let command = Cli::command();
     let verbs: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
+    if path == Path::new("seal") {
+        return files::no_such_file(path).hint("sealing is what `seal` does without a verb: `seal FILE`");
+    }
     match path.to_str().and_then(|word| did_you_mean(word, verbs)) {
         Some(verb) => {
             Error::request(format!("there is no file {}", path.display())).hint(format!("did you mean `seal {verb}`?"))
@@ -68,7 +73,7 @@ fn no_such_file(path: &Path) -> Error {
 fn to_stdout(request: &Request, sources: &[Source], path: Option<&Path>) -> Result<()> {
     refuse_nothing(sources)?;
     let config = Config::find(path)?;
-    let mut sealer = Sealer::new(request, &config, path)?;
+    let mut sealer = Sealer::new(request, &config, path, &BTreeSet::new())?;
     let text = new_text(sources, request.format, &mut sealer)?;
     if sealer.report.is_empty() {
         output::warn("there is no Secret in the input; it is passed through as it is");
@@ -86,12 +91,13 @@ fn to_file(request: &Request, sources: &[Source], path: &Path, prune: bool) -> R
             .hint("pass --in-place to replace the Secrets in a file"));
     }
     let config = Config::find(Some(path))?;
-    let mut sealer = Sealer::new(request, &config, Some(path))?;
     let before = files::read_old(path)?;
     let existing = match &before {
         Some(bytes) => Some(Stream::parse(bytes).map_err(|error| error.within(path.display()))?),
         None => None,
     };
+    let sealed_to = existing.iter().flat_map(|stream| sealed::key_ids(stream.text.as_str())).collect();
+    let mut sealer = Sealer::new(request, &config, Some(path), &sealed_to)?;
     let after = match existing.filter(|stream| !stream.is_empty()) {
         Some(stream) => {
             refuse_another_format(request.format, &stream, path)?;
@@ -134,17 +140,21 @@ fn refuse_unsealed(existing: &Stream, path: &Path) -> Result<()> {
 fn in_place(request: &Request, sources: &[Source]) -> Result<()> {
     let mut prepared: Vec<(&PathBuf, &Source, String, Sealer<'_>)> = Vec::new();
     let configs = sources.iter().map(|source| Config::find(source.path.as_deref())).collect::<Result<Vec<_>>>()?;
+    let mut progress = output::Progress::of("sealing", sources.len());
     for (source, config) in sources.iter().zip(&configs) {
+        progress.step();
         let Some(path) = &source.path else { continue };
         let is_given_twice = prepared.iter().any(|(known, ..)| is_same_file(known, path));
         if is_given_twice || source.count_secrets()? == 0 {
             continue;
         }
-        let mut sealer = Sealer::new(request, config, Some(path))?;
+        let sealed_to = sealed::key_ids(source.stream.text.as_str()).collect();
+        let mut sealer = Sealer::new(request, config, Some(path), &sealed_to)?;
         let text = spliced(source, &mut sealer)?;
         refuse_two_of_one_name(&text).map_err(|error| error.within(source.shown()))?;
         prepared.push((path, source, text, sealer));
     }
+    drop(progress);
     if prepared.is_empty() {
         output::say("there is no Secret in these files; nothing was changed");
     }

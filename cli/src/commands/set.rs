@@ -6,10 +6,14 @@ use super::change::Opened;
 use crate::{
     args::{change::SetArgs, seal::Scope},
     config::Config,
-    error::{Error, Result},
-    manifest::edit::{self, Changes, Step},
+    error::{Error, Result, did_you_mean},
+    manifest::{
+        edit::{self, Changes, PathText, Step},
+        yaml::{Entry, Node},
+    },
     output, plan,
     request::{self, Wish},
+    sealed,
     sealing::changed,
     values::{self, Values},
 };
@@ -35,7 +39,7 @@ fn set_keys(args: &SetArgs) -> Result<()> {
         plan::merged(&object, names, &Wish::default(), rule).map_err(|error| error.within(path.display()))?;
     let within = |error: Error| error.within(path.display());
     plan::refuse_fetched(&object, args.keys.iter().map(String::as_str)).map_err(within)?; // before anybody types
-    let ring = config.ring_for(args.ring.to.as_deref(), rule)?;
+    let ring = config.ring_for_more(args.ring.to.as_deref(), rule, &object.sealed_to)?;
     let recipient = ring.sealing_recipient()?;
     let values = values::collect(&args.keys, &args.values, &[] as &[&Path])?;
     plan::refuse_fetched(&object, values.iter().map(|(key, _)| key.as_str())).map_err(within)?;
@@ -61,7 +65,8 @@ fn set_at(args: &SetArgs, at: &str, sealed_for: &str) -> Result<()> {
     let rule = config.rule_for(path);
     let scope = args.scope.or(rule.and_then(|rule| rule.scope)).unwrap_or(Scope::Strict);
     let sealed_for = request::sealed_for(sealed_for, scope)?;
-    let ring = config.ring_for(args.ring.to.as_deref(), rule)?;
+    let sealed_to = sealed::key_ids(file.stream.text.as_str()).collect();
+    let ring = config.ring_for_more(args.ring.to.as_deref(), rule, &sealed_to)?;
     let values = values::collect(&args.keys, &args.values, &[] as &[&Path])?;
     if values.len() != 1 {
         return Err(Error::usage("--at takes the value of one KEY").hint("run the command once for each path"));
@@ -80,6 +85,9 @@ fn set_at(args: &SetArgs, at: &str, sealed_for: &str) -> Result<()> {
         },
     )?;
     file.replace(path, &text)?;
+    if let Some(root) = file.stream.documents.get(document).and_then(|document| document.root.as_deref()) {
+        tell_of_new_branch(root, parents, path);
+    }
     output::say(&format!(
         "{}: {at} is {} sealed to ring `{}` for {}",
         path.display(),
@@ -88,6 +96,30 @@ fn set_at(args: &SetArgs, at: &str, sealed_for: &str) -> Result<()> {
         plan::described(&sealed_for)
     ));
     Ok(())
+}
+
+/// A misspelt path makes a branch of its own, which no chart reads.
+fn tell_of_new_branch(root: &Node, parents: &[Step], path: &Path) {
+    let mut node = root;
+    for (depth, step) in parents.iter().enumerate() {
+        let next = match step {
+            Step::Index(index) => node.items().and_then(|items| items.get(*index)),
+            Step::Key(key) => node.get(key),
+        };
+        match (next, step) {
+            (Some(next), _) => node = next,
+            (None, Step::Index(_)) => return,
+            (None, Step::Key(key)) => {
+                let new = PathText(&parents[..=depth]);
+                output::warn(&format!("{}: `{new}` was not there, and was made", path.display()));
+                let siblings = node.entries().unwrap_or_default().iter().filter_map(Entry::key_text);
+                if let Some(near) = did_you_mean(key, siblings) {
+                    output::hint(&format!("did you mean `{near}`? then take it out again: nothing reads it there"));
+                }
+                return;
+            }
+        }
+    }
 }
 
 fn only_document(file: &Opened, path: &Path) -> Result<usize> {
@@ -137,7 +169,6 @@ fn steps(path: &str) -> Result<Vec<Step>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::manifest::edit::PathText;
 
     #[test]
     fn paths_are_read() {

@@ -17,6 +17,9 @@ pub(crate) fn run(args: &UnsetArgs) -> Result<()> {
     for key in &args.keys {
         if !object.keys.contains(key) {
             let error = Error::request(format!("{} holds no sealed `{key}`", path.display()));
+            if object.fetches(key) {
+                return Err(error.hint("it comes from Vault: remove its line from `spec.vault.data`, by hand"));
+            }
             return Err(match did_you_mean(key, object.keys.iter().map(String::as_str)) {
                 Some(near) => error.hint(format!("did you mean `{near}`?")),
                 None => error.hint(format!("it holds: {}", object.keys.join(", "))),

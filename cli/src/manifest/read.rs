@@ -4,13 +4,13 @@
 //! misspelt field, a number where a string belongs, the same key twice) is an error here, told by line and path.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     ops::Range,
     rc::Rc,
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use seal_envelope::{DataKey, MAX_VALUE, SealedFor};
+use seal_envelope::{DataKey, KeyId, MAX_VALUE, SealedFor};
 use zeroize::Zeroizing;
 
 use super::{
@@ -57,6 +57,8 @@ pub(crate) struct Sealed {
     /// Nothing where the file has no `sealedFor`, which is right only without sealed values.
     pub(crate) sealed_for: Option<SealedFor>,
     pub(crate) keys: Vec<String>,
+    /// To which keys of which rings, as far as its values say so.
+    pub(crate) sealed_to: BTreeSet<KeyId>,
     pub(crate) vault: Option<Vault>,
 }
 
@@ -366,14 +368,16 @@ fn sealed_secret(node: &Node, document: usize, path: Vec<super::edit::Step>) -> 
     let spec = node.get("spec");
     let sealed_for = spec.and_then(|spec| spec.get("sealedFor"));
     let data = spec.and_then(|spec| spec.get("encryptedData"));
-    let keys = mapping(data.map(|data| &**data), "spec.encryptedData")?.into_iter().map(|(key, _)| key).collect();
+    let data = mapping(data.map(|data| &**data), "spec.encryptedData")?;
+    let key_id = |(_, token): &(String, &Node)| token.text()?.split('.').nth(1)?.parse().ok();
     Ok(Sealed {
         document,
         path,
         name: named("name")?,
         namespace: named("namespace")?,
         sealed_for: sealed_for.map(|node| sealed_for_of(node)).transpose()?,
-        keys,
+        sealed_to: data.iter().filter_map(key_id).collect(),
+        keys: data.into_iter().map(|(key, _)| key).collect(),
         vault: spec.and_then(|spec| spec.get("vault")).map(|node| vault(node)),
     })
 }

@@ -14,7 +14,7 @@ use serde_yaml::Value;
 
 use crate::{
     config::RingFile,
-    error::{Error, Result, did_you_mean},
+    error::{Error, Result},
     manifest::text::Text,
 };
 
@@ -51,6 +51,9 @@ impl<'a> OpenedRing<'a> {
 
     /// Wraps every key for these members, too.
     pub(crate) fn with_members(&self, added: &[Member]) -> Result<KeyRing> {
+        for member in added {
+            self.refuse_known(member)?;
+        }
         let mut manifest = self.file.manifest.clone();
         manifest.spec.members.extend(added.iter().map(listed_member));
         for (listed, private) in manifest.spec.keys.iter_mut().zip(&self.keys) {
@@ -59,15 +62,27 @@ impl<'a> OpenedRing<'a> {
         proven(manifest, &self.keys)
     }
 
+    fn refuse_known(&self, added: &Member) -> Result<()> {
+        let ring = &self.file.ring;
+        let is_known = |known: &&Member| known.name == added.name || known.recipient == added.recipient;
+        let Some(known) = ring.members().iter().find(is_known) else { return Ok(()) };
+        let error = Error::request(format!("the ring `{}` has a member `{}` already", ring.name(), known.name));
+        Err(match (known.name == added.name, known.recipient == added.recipient) {
+            (true, true) => error.hint("with this very recipient: there is nothing to do"),
+            (true, false) => {
+                error.hint("with another recipient: give the new member another name, or remove the old one first")
+            }
+            (false, _) => error.hint(format!("with the recipient of `{}`: one identity is one member", added.name)),
+        })
+    }
+
     /// Takes members out, and appends a key that they never see.
     pub(crate) fn without_members(&self, removed: &[String], now: Timestamp) -> Result<KeyRing> {
         let known: Vec<_> = self.file.ring.members().iter().map(|member| member.name.as_str()).collect();
         if let Some(unknown) = removed.iter().find(|name| !known.contains(&name.as_str())) {
-            let error = Error::request(format!("the ring `{}` has no member `{unknown}`", self.file.name()));
-            return Err(match did_you_mean(unknown, known.iter().copied()) {
-                Some(near) => error.hint(format!("did you mean `{near}`?")),
-                None => error.hint(format!("its members are: {}", known.join(", "))),
-            });
+            // No guess at a near name: whoever takes it up would remove a member that nobody meant.
+            return Err(Error::request(format!("the ring `{}` has no member `{unknown}`", self.file.name()))
+                .hint(format!("its members are: {}", known.join(", "))));
         }
         if removed.iter().any(|name| name == self.member) {
             return Err(Error::request(format!("member `{}` cannot remove itself", self.member))
@@ -266,7 +281,7 @@ mod tests {
         let opened = ring.open(&[eu_key]).unwrap();
         assert!(opened.without_members(&["eu".to_owned()], now()).is_err());
         let error = opened.without_members(&["uss".to_owned()], now()).unwrap_err();
-        assert_eq!(error.hints(), ["did you mean `us`?"]);
+        assert_eq!(error.hints(), ["its members are: eu, us"]);
     }
 
     #[test]

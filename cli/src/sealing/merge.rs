@@ -124,9 +124,10 @@ impl Parts {
             .map_err(|error| error.within(place))?;
         let data = sealer.tokens(&secret, &sealed_for)?;
         let keys: Vec<&str> = data.iter().map(|(key, _)| key.as_str()).collect();
-        let remove = into.keys.iter().map(String::as_str).filter(|key| prune && !keys.contains(key)).collect();
+        let remove: Vec<_> = into.keys.iter().map(String::as_str).filter(|key| prune && !keys.contains(key)).collect();
         let name = into.name.as_deref().or(names.name).unwrap_or_default();
         sealer.note(name, into.namespace.as_deref(), &data, &sealed_for);
+        sealer.note_removed(name, into.namespace.as_deref(), &remove);
         if sealer.is_dry_run {
             return Ok(());
         }
