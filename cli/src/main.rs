@@ -80,3 +80,29 @@ fn report_panics_without_their_text() {
         std::process::exit(i32::from(error::Kind::Bug.exit_code()));
     }));
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    /// The test runs itself as a program that panics, so that the program itself needs no way to make it panic.
+    #[test]
+    fn a_panic_shows_no_byte_of_what_was_worked_on() {
+        const PANICS: &str = "SEAL_TEST_PANICS";
+        const MARKER: &str = "hunter2-marker";
+        if std::env::var_os(PANICS).is_some() {
+            super::report_panics_without_their_text();
+            panic!("cannot seal {MARKER}");
+        }
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "tests::a_panic_shows_no_byte_of_what_was_worked_on", "--nocapture"])
+            .env(PANICS, "yes")
+            .env("RUST_BACKTRACE", "full")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert_eq!(output.status.code(), Some(70), "{said}");
+        assert!(said.contains("error: internal error at ") && said.contains("src/main.rs:"), "{said}");
+        assert!(said.contains("hint: this is a bug in seal") && !said.contains(MARKER), "{said}");
+    }
+}
