@@ -458,6 +458,10 @@ fn the_folder_of_a_repository_is_its_top() {
     let run = support::run(command.args(["ring", "new", "prod", "--member", &format!("eu={}", member.display())]), b"");
     assert!(run.succeeds().stderr.contains("commit ../../.seal/keyrings/prod.yaml"));
     assert!(folder.file("repo/.seal/keyrings/prod.yaml").exists() && !folder.file("repo/apps/shop/.seal").exists());
+    let mut command = folder.command(env!("CARGO_BIN_EXE_seal"));
+    command.current_dir(folder.file("repo/apps"));
+    let run = support::run(command.args(["init", "../.seal/keyrings/prod.yaml"]), b"");
+    assert!(run.succeeds().stderr.ends_with("next: commit ../.seal/\n"));
 }
 
 #[test]

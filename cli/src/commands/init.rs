@@ -56,7 +56,7 @@ pub(crate) fn run(args: InitArgs) -> Result<()> {
         files::make_folder_of(&rules)?;
         files::create(&rules, CONFIG.as_bytes())?;
     }
-    output::say("next: commit .seal/");
+    output::say(&format!("next: commit {}/", output::near(&root.join(".seal"))));
     Ok(())
 }
 
