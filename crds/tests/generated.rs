@@ -1,30 +1,36 @@
-//! The committed YAML says what the types say, and what they say is fit for an API server.
+//! The committed YAML, the chart's copies too, says what the types say, and what they say is fit for an API server.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
 
-fn folder() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+fn folders() -> [PathBuf; 2] {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    [own.to_owned(), own.join("../charts/sealwright/files/crds")]
 }
 
 #[test]
 fn committed_definitions_are_those_of_the_types() {
-    for crd in seal_crds::crds() {
-        let path = folder().join(seal_crds::file_name(&crd));
-        let committed = fs::read_to_string(&path).unwrap_or_default();
-        assert!(committed == seal_crds::yaml(&crd), "{} is out of date: run `cargo crdgen`", path.display());
+    for folder in folders() {
+        for crd in seal_crds::crds() {
+            let path = folder.join(seal_crds::file_name(&crd));
+            let committed = fs::read_to_string(&path).unwrap_or_default();
+            assert!(committed == seal_crds::yaml(&crd), "{} is out of date: run `cargo crdgen`", path.display());
+        }
     }
 }
 
 #[test]
 fn no_other_definition_is_committed() {
     let known: Vec<_> = seal_crds::crds().iter().map(seal_crds::file_name).collect();
-    for entry in fs::read_dir(folder()).unwrap() {
+    for entry in folders().iter().flat_map(|folder| fs::read_dir(folder).unwrap()) {
         let name = entry.unwrap().file_name().into_string().unwrap();
         assert!(!name.ends_with(".yaml") || known.contains(&name), "{name} belongs to no kind");
     }

@@ -27,6 +27,8 @@ use crate::wait;
 const CONTROLLERS: &str = "garbage-collector-controller,namespace-controller,serviceaccount-controller,\
                            resourcequota-controller,clusterrole-aggregation-controller";
 
+const AUDIT_LOG: &str = "audit.log";
+
 /// Another process may take a free port between our look and the server's start; then all is tried again.
 const ATTEMPTS: usize = 3;
 
@@ -41,6 +43,8 @@ pub struct ControlPlane {
     certificates: Certificates,
     ports: Ports,
     servers: Servers,
+    /// Flags of the API server, besides the usual ones.
+    further: Vec<String>,
     guard: Guard,
 }
 
@@ -66,10 +70,30 @@ impl ControlPlane {
 
     /// Starts one. Not from async code: it blocks until the API server answers.
     pub fn start() -> Result<Self> {
+        Self::start_with(|_| Ok(Vec::new()))
+    }
+
+    /// Starts one that writes down every request of the user `user`: see [`Self::audited`].
+    pub fn start_audited(user: &str) -> Result<Self> {
+        Self::start_with(|scratch| {
+            let policy = serde_json::json!({
+                "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"],
+                "rules": [{"level": "Metadata", "users": [user]}, {"level": "None"}],
+            });
+            let file = scratch.join("audit-policy.json");
+            std::fs::write(&file, policy.to_string()).context("write an audit policy")?;
+            Ok(vec![
+                format!("--audit-policy-file={}", file.display()),
+                format!("--audit-log-path={}", scratch.join(AUDIT_LOG).display()),
+            ])
+        })
+    }
+
+    fn start_with(further: impl Fn(&Path) -> Result<Vec<String>>) -> Result<Self> {
         let servers = Servers::find()?;
         let mut attempt = 1;
         loop {
-            match Self::try_start(&servers) {
+            match Self::try_start(&servers, &further) {
                 Err(error) if attempt < ATTEMPTS && format!("{error:?}").contains("address already in use") => {
                     attempt += 1;
                 }
@@ -78,13 +102,14 @@ impl ControlPlane {
         }
     }
 
-    fn try_start(servers: &Servers) -> Result<Self> {
+    fn try_start(servers: &Servers, further: impl Fn(&Path) -> Result<Vec<String>>) -> Result<Self> {
         let guard = Guard::start()?;
+        let further = further(guard.scratch())?;
         let certificates = Certificates::make(&guard.scratch().join("certificates"))?;
         let egress = Egress::start(guard.scratch())?;
         let ports = Ports::free()?;
         let etcd = start_etcd(&guard, servers, ports)?;
-        let apiserver = start_apiserver(&guard, servers, ports, &certificates, egress.config())?;
+        let apiserver = start_apiserver(&guard, servers, ports, &certificates, egress.config(), &further)?;
         let kubeconfig = guard.scratch().join("admin.kubeconfig");
         kubeconfig::write_admin(&kubeconfig, &ports.server(), &certificates.authority, &certificates.admin)?;
         let controller_manager = start_controller_manager(&guard, servers, ports, &certificates, &kubeconfig)?;
@@ -96,6 +121,7 @@ impl ControlPlane {
             certificates,
             ports,
             servers: servers.clone(),
+            further,
             guard,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start a runtime")?;
@@ -154,6 +180,13 @@ impl ControlPlane {
         servers.map(|server| tail(&held(server).log(), 20)).join("\n---\n")
     }
 
+    /// What [`Self::start_audited`] has written down so far: an `audit.k8s.io/v1` Event for each request.
+    pub fn audited(&self) -> Result<Vec<serde_json::Value>> {
+        let log = std::fs::read_to_string(self.guard.scratch().join(AUDIT_LOG)).context("read the audit log")?;
+        // The last line may be half written.
+        Ok(log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+    }
+
     /// Kills the API server at once.
     pub fn stop_apiserver(&self) {
         held(&self.apiserver).kill();
@@ -161,8 +194,9 @@ impl ControlPlane {
 
     /// Starts the API server again, at its old address, and waits until it is ready.
     pub async fn start_apiserver(&self) -> Result<()> {
+        let egress = self.egress.config();
         let started =
-            start_apiserver(&self.guard, &self.servers, self.ports, &self.certificates, self.egress.config())?;
+            start_apiserver(&self.guard, &self.servers, self.ports, &self.certificates, egress, &self.further)?;
         *held(&self.apiserver) = started;
         self.ready().await
     }
@@ -254,6 +288,7 @@ fn start_apiserver(
     ports: Ports,
     certificates: &Certificates,
     egress: &Path,
+    further: &[String],
 ) -> Result<Process> {
     let mut server = command(&servers.apiserver);
     let mut flag = |name: &str, value: &Path| {
@@ -276,6 +311,7 @@ fn start_apiserver(
         "--authorization-mode=RBAC",
         "--allow-privileged=true",
     ]);
+    server.args(further);
     guard.spawn("kube-apiserver", &mut server)
 }
 

@@ -1,4 +1,5 @@
-//! The built controller as a process: with a pod's token and rights, and none of an administrator's.
+//! The built controller as a process: as the chart's Deployment says, with a pod's token and rights, and none of an
+//! administrator's.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -9,7 +10,7 @@ use rustix::process::Signal;
 
 use crate::control_plane::{ControlPlane, free_ports};
 use crate::http::{self, Answer};
-use crate::install::{CONTROLLER, NAMESPACE};
+use crate::install::{CONTROLLER, Container, NAMESPACE};
 use crate::process::{Guard, Process, command};
 use crate::{binaries, wait};
 
@@ -22,24 +23,38 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// Starts a replica of this name, and does not wait for anything. The name only names its log.
+    /// Starts a replica as the Deployment in the cluster says, and does not wait for anything. The name only names its
+    /// log. A flag among `further` beats the Deployment's.
     ///
     /// It logs at trace level: whatever it could ever say is in its log.
     pub async fn spawn(plane: &ControlPlane, name: &str, further: &[&str]) -> Result<Self> {
-        let kubeconfig = plane.kubeconfig_of(NAMESPACE, CONTROLLER).await?;
-        Self::spawn_with(plane.guard(), name, &kubeconfig, further)
+        let container = Container::of(&plane.client().await?, NAMESPACE, CONTROLLER).await?;
+        let kubeconfig = plane.kubeconfig_of(&container.namespace, &container.account).await?;
+        Self::spawn_with(plane.guard(), name, &kubeconfig, &container, further)
     }
 
     /// Starts a replica that speaks as this kubeconfig says.
-    pub fn spawn_with(guard: &Guard, name: &str, kubeconfig: &Path, further: &[&str]) -> Result<Self> {
+    ///
+    /// What differs from the pod: the kubeconfig stands for the token and the authority that a pod has as files, the
+    /// port is a free one of the loopback, and the log is for tests.
+    pub fn spawn_with(
+        guard: &Guard,
+        name: &str,
+        kubeconfig: &Path,
+        container: &Container,
+        further: &[&str],
+    ) -> Result<Self> {
         let [port] = free_ports()?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let mut run = command(binaries::seal_controller()?);
+        let ours = ["--listen", "--log-format", "--log-level"];
+        let is_kept = |flag: &&String| !ours.iter().chain(further).any(|other| name_of(other) == name_of(flag));
+        run.args(container.args.iter().filter(is_kept));
         run.arg("--kubeconfig").arg(kubeconfig);
-        run.args(["--namespace", NAMESPACE, "--listen", &address.to_string()]);
-        run.args(["--log-format", "json"]).args(further);
+        run.args(["--listen", &address.to_string(), "--log-format", "json"]).args(further);
         // A flag among `further` beats the variable.
         run.env("SEALWRIGHT_LOG_LEVEL", "trace").env("SEALWRIGHT_REPLICA", name);
+        run.envs(container.env.iter().map(|(name, value)| (name, value)));
         let process = Mutex::new(guard.spawn(name, &mut run)?);
         Ok(Self { name: name.to_owned(), process, address })
     }
@@ -111,4 +126,9 @@ impl Controller {
     pub fn thaw(&self) -> Result<()> {
         self.process().signal(Signal::CONT)
     }
+}
+
+/// `--flag` of `--flag=value`.
+fn name_of(flag: &str) -> &str {
+    flag.split('=').next().unwrap_or_default()
 }

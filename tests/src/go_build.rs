@@ -100,6 +100,20 @@ impl GoModule {
     }
 }
 
+/// The folder of a dependency of the module in `folder`, as `go.sum` there pins it; fetched if it is not there yet.
+pub(crate) fn source_of(folder: &str, dependency: &str) -> Result<PathBuf> {
+    let output = Command::new("go")
+        .args(["mod", "download", "-json", dependency])
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .output()
+        .context("start `go mod download`")?;
+    let answer: serde_json::Value =
+        serde_json::from_slice(&output.stdout).context("read what `go mod download` prints")?;
+    let found = answer["Dir"].as_str().map(PathBuf::from);
+    found.with_context(|| format!("no {dependency}: {} {}", answer["Error"], String::from_utf8_lossy(&output.stderr)))
+}
+
 /// The pinned build: how it is built, and under which name it is kept.
 struct Recipe {
     version: String,

@@ -49,9 +49,9 @@ pub async fn apply(client: &Client, objects: &[DynamicObject]) -> Result<Vec<Dyn
     Ok(applied)
 }
 
-/// Applies the CRDs of `path` and waits until all of them are served.
-pub async fn apply_crds(client: &Client, path: &Path) -> Result<()> {
-    let crds = apply(client, &read(path)?).await?;
+/// Applies CRDs and waits until all of them are served.
+pub async fn apply_crds(client: &Client, crds: &[DynamicObject]) -> Result<()> {
+    let crds = apply(client, crds).await?;
     for crd in &crds {
         let api = api_of(client, crd).await?;
         let name = crd.name_any();
@@ -85,7 +85,8 @@ pub async fn api_of(client: &Client, object: &DynamicObject) -> Result<Api<Dynam
     })
 }
 
-fn kind_of(object: &DynamicObject) -> &str {
+/// The kind of an object.
+pub fn kind_of(object: &DynamicObject) -> &str {
     object.types.as_ref().map_or("object", |types| &types.kind)
 }
 

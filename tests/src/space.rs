@@ -70,6 +70,15 @@ where
     run(Arc::new(ControlPlane::start().expect("a control plane can be started")), test);
 }
 
+/// Runs a test on a cluster that was started for it.
+pub fn in_cluster<T, F>(plane: ControlPlane, test: T)
+where
+    T: FnOnce(Space) -> F,
+    F: Future<Output = Result<()>>,
+{
+    run(Arc::new(plane), test);
+}
+
 fn run<T, F>(plane: Arc<ControlPlane>, test: T)
 where
     T: FnOnce(Space) -> F,

@@ -103,7 +103,7 @@ fn an_etcd_restored_from_an_old_snapshot_is_noticed_and_what_happens_after_it_is
 #[test]
 fn under_an_older_crd_nothing_is_written_and_under_the_new_one_all_is() {
     in_own_cluster(|space| async move {
-        install::everything(&space.client).await?;
+        install::without_schema_policy(&space.client).await?;
         let mut old = manifests::read(&install::crds())?;
         for crd in &mut old {
             crd.annotations_mut().insert(SCHEMA_ANNOTATION.to_owned(), "0".to_owned());

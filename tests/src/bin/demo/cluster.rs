@@ -9,7 +9,8 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Api, DeleteParams};
 use kube::{Client, ResourceExt};
 use seal_tests::control_plane::client_of;
-use seal_tests::install::{self, CONTROLLER, NAMESPACE};
+use seal_tests::helm::{self, Helm, RELEASE};
+use seal_tests::install::{self, CONTROLLER, Container, NAMESPACE};
 use seal_tests::process::Guard;
 use seal_tests::{ControlPlane, Controller, binaries, kubeconfig, manifests, wait};
 
@@ -68,24 +69,31 @@ impl Cluster {
         if namespaces.get_opt(NAMESPACE).await.context("look for an installation")?.is_some() {
             narrator.say(format!("This cluster has a namespace {NAMESPACE}: its own controller is used."));
         } else {
-            narrator.command("kubectl apply --server-side -f crds/ -f charts/sealwright/install/");
+            narrator.command(format!(
+                "helm install {RELEASE} charts/sealwright --namespace {NAMESPACE} --create-namespace \\\n    \
+                 --set-file keyRing.recovery=recovery.pub"
+            ));
             self.installed_here = true;
-            install::everything(&client).await?;
-            self.start_controller(recovery, narrator).await?;
+            let recovery = format!("keyRing.recovery={{{}}}", recovery.trim());
+            let flags = ["--set", &recovery, "--set", "replicaCount=0"];
+            // The image is not what is shown here: in a cluster with nodes no pod is to look for it.
+            let flags = if self.plane.is_some() { &flags[..2] } else { &flags };
+            install::chart(&client, &Helm::find()?.template(flags)?).await?;
+            self.start_controller(&client, narrator).await?;
         }
         let shop = format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {SHOP}}}");
         manifests::apply(&client, &manifests::parse(&shop)?).await.map(drop)
     }
 
-    async fn start_controller(&mut self, recovery: &str, narrator: &Narrator) -> Result<()> {
+    async fn start_controller(&mut self, client: &Client, narrator: &Narrator) -> Result<()> {
+        let container = Container::of(client, NAMESPACE, CONTROLLER).await?;
         let account = self.guard.scratch().join("controller.kubeconfig");
-        kubeconfig::write_account(&account, &self.kubeconfig, NAMESPACE, CONTROLLER).await?;
-        narrator.command(
-            "seal-controller --keyring-recovery recovery.pub     # as its ServiceAccount, with no more rights",
+        kubeconfig::write_account(&account, &self.kubeconfig, &container.namespace, &container.account).await?;
+        narrator.say(
+            "The controller runs here and not in a pod: as the Deployment says, with its ServiceAccount's rights.",
         );
         let begin = Instant::now();
-        let flags = ["--keyring-recovery", recovery.trim()];
-        let controller = Controller::spawn_with(&self.guard, CONTROLLER, &account, &flags)?;
+        let controller = Controller::spawn_with(&self.guard, CONTROLLER, &account, &container, &[])?;
         controller.ready().await?;
         narrator.seen("the controller is ready: it has made its identity and the first key ring", begin);
         self.controller = Some(controller);
@@ -105,8 +113,8 @@ impl Cluster {
         }
         narrator.say("Removing what was installed.");
         self.controller = None;
-        let mut installed = manifests::read(&Path::new(binaries::ROOT).join("charts/sealwright/install"))?;
-        installed.extend(manifests::read(&install::crds())?);
+        let mut installed = helm::rendered()?;
+        installed.push(install::namespace()?);
         for object in installed {
             let api = manifests::api_of(&client, &object).await?;
             let _ = api.delete(&object.name_any(), &DeleteParams::default()).await;

@@ -1,0 +1,125 @@
+//! Helm, the real one, and our chart through it.
+//!
+//! The user's cache, or a build from `servers/helm/go.mod` -> [`Helm`] -> [`rendered`]: the chart as objects.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::sync::OnceLock;
+
+use anyhow::{Context, Result, bail};
+use kube::api::DynamicObject;
+
+use crate::binaries::ROOT;
+use crate::go_build::{GoModule, source_of};
+use crate::install::NAMESPACE;
+use crate::manifests;
+use crate::process::command;
+
+const HELM: &str = "helm";
+
+const MODULE: GoModule = GoModule {
+    folder: concat!(env!("CARGO_MANIFEST_DIR"), "/servers/helm"),
+    title: "Helm",
+    cache: HELM,
+    dependency: "helm.sh/helm/v4",
+    sources: &[],
+    programs: &[(HELM, "helm.sh/helm/v4/cmd/helm")],
+    ldflags: |version| format!("-s -w -X helm.sh/helm/v4/internal/version.version={version}"),
+    otherwise: None,
+};
+
+/// The name that our releases have.
+pub const RELEASE: &str = "sealwright";
+
+/// The built program, with folders of its own: nothing of the developer's Helm is read or written.
+#[derive(Debug)]
+pub struct Helm {
+    program: PathBuf,
+    home: tempfile::TempDir,
+    kubeconfig: Option<PathBuf>,
+}
+
+impl Helm {
+    /// Finds it, building it where it is missing. It knows no cluster.
+    pub fn find() -> Result<Self> {
+        let home = tempfile::Builder::new().prefix("sealwright-helm-").tempdir().context("make a folder for Helm")?;
+        Ok(Self { program: MODULE.built()?.join(HELM), home, kubeconfig: None })
+    }
+
+    /// One that works in the cluster of this kubeconfig.
+    pub fn of(kubeconfig: PathBuf) -> Result<Self> {
+        Ok(Self { kubeconfig: Some(kubeconfig), ..Self::find()? })
+    }
+
+    /// Runs it; what it prints, or everything that it said when it fails.
+    pub fn run<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Result<String> {
+        let output = self.output(arguments)?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        if !output.status.success() {
+            let verb = arguments.first().map(|verb| verb.as_ref().to_string_lossy().into_owned());
+            bail!("helm {} failed: {said}{}", verb.unwrap_or_default(), String::from_utf8_lossy(&output.stdout));
+        }
+        String::from_utf8(output.stdout).context("helm prints text")
+    }
+
+    /// Runs it, whatever comes of it.
+    pub fn output<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Result<Output> {
+        let mut helm = command(&self.program);
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("HELM_") {
+                helm.env_remove(name);
+            }
+        }
+        for folder in ["CACHE", "CONFIG", "DATA"] {
+            helm.env(format!("HELM_{folder}_HOME"), self.home.path().join(folder));
+        }
+        if let Some(kubeconfig) = &self.kubeconfig {
+            helm.env("KUBECONFIG", kubeconfig);
+        }
+        helm.args(arguments).stdin(Stdio::null()).output().context("start `helm`")
+    }
+
+    /// The chart with these flags (`--set`, `--values`), for a cluster that serves these kinds besides the built-in ones.
+    pub fn template(&self, flags: &[&str]) -> Result<Vec<DynamicObject>> {
+        let chart = chart();
+        let mut arguments = vec!["template", RELEASE];
+        let chart = chart.to_str().context("the chart's path is text")?;
+        arguments.extend([chart, "--namespace", NAMESPACE]);
+        arguments.extend(flags);
+        manifests::parse(&self.run(&arguments)?)
+    }
+}
+
+/// The folder of the chart.
+pub fn chart() -> PathBuf {
+    Path::new(ROOT).join("charts/sealwright")
+}
+
+/// Audiences that suites ask for on purpose. What the policy lets through here, the controller and Vault must refuse.
+const AUDIENCES: &str = "vault.audiences={vault,elsewhere,https://kubernetes.default.svc}";
+
+/// The chart as the suites have it, with its defaults but for [`AUDIENCES`]: rendered once in each process.
+pub fn rendered() -> Result<Vec<DynamicObject>> {
+    static RENDERED: OnceLock<Result<Vec<DynamicObject>, String>> = OnceLock::new();
+    let rendered = RENDERED.get_or_init(|| {
+        Helm::find().and_then(|helm| helm.template(&["--set", AUDIENCES])).map_err(|error| format!("{error:#}"))
+    });
+    rendered.clone().map_err(anyhow::Error::msg)
+}
+
+/// The definitions of other projects' kinds that optional parts of the chart use.
+pub fn foreign_definitions() -> Result<Vec<DynamicObject>> {
+    const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/servers/definitions");
+    let operator = source_of(FOLDER, "github.com/prometheus-operator/prometheus-operator")?;
+    let gateway = source_of(FOLDER, "sigs.k8s.io/gateway-api")?;
+    let of_operator =
+        |kind: &str| operator.join(format!("example/prometheus-operator-crd/monitoring.coreos.com_{kind}.yaml"));
+    let files = [
+        of_operator("podmonitors"),
+        of_operator("servicemonitors"),
+        of_operator("prometheusrules"),
+        gateway.join("config/crd/standard/gateway.networking.k8s.io_httproutes.yaml"),
+    ];
+    Ok(files.iter().map(|file| manifests::read(file)).collect::<Result<Vec<_>>>()?.concat())
+}

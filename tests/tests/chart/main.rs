@@ -1,0 +1,5 @@
+//! The chart: what Helm, the API server and Prometheus say of it, what it gives, and what it refuses.
+
+mod releases;
+mod rights;
+mod values;

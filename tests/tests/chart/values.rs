@@ -1,0 +1,216 @@
+//! Values: which are refused and how, and what the API server thinks of what the others make.
+
+use std::path::Path;
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinitionSpec as CrdSpec;
+use kube::api::{DynamicObject, Patch, PatchParams, ValidationDirective};
+use kube::{Client, ResourceExt};
+use seal_tests::helm::{self, Helm, RELEASE};
+use seal_tests::install::{self, CONTROLLER, NAMESPACE};
+use seal_tests::{Context, Result, Space, in_namespace, manifests};
+use serde_json::{Value, json};
+
+/// Everything that can be switched on, at once.
+const EVERYTHING: &str = "
+commonLabels: {team: platform}
+crds: {keep: false}
+image: {digest: 'sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef'}
+imagePullSecrets: [{name: registry}]
+vault: {audiences: [vault, bao], allowApiAudience: true}
+extraArgs: [--replica=one]
+extraEnv: [{name: HTTPS_PROXY, value: 'http://proxy:3128'}]
+volumes: [{name: authorities, configMap: {name: authorities}}]
+volumeMounts: [{name: authorities, mountPath: /authorities, readOnly: true}]
+serviceAccount: {annotations: {a: b}, labels: {c: d}}
+rbac: {proxier: {subjects: [{kind: ServiceAccount, name: ci, namespace: ci}]}}
+deploymentAnnotations: {e: f}
+podAnnotations: {g: h}
+podLabels: {i: j}
+priorityClassName: system-cluster-critical
+runtimeClassName: gvisor
+affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions: [{key: a, operator: Exists}]}]}}}
+tolerations: [{key: CriticalAddonsOnly, operator: Exists}]
+topologySpreadConstraints: [{maxSkew: 1, topologyKey: a, whenUnsatisfiable: DoNotSchedule, labelSelector: {matchLabels: {x: z}}}]
+dnsPolicy: None
+dnsConfig: {nameservers: [10.0.0.10]}
+podDisruptionBudget: {minAvailable: 50%}
+networkPolicy:
+  from: [{namespaceSelector: {matchLabels: {name: monitoring}}}]
+  egress: [{ports: [{port: 443, protocol: TCP}], to: [{ipBlock: {cidr: 10.0.0.0/8}}]}]
+service: {annotations: {k: l}, labels: {q: r}, ipFamilyPolicy: SingleStack, ipFamilies: [IPv4]}
+metrics:
+  podMonitor: {enabled: true, labels: {release: prometheus}, interval: 30s, scrapeTimeout: 10s, relabelings: [{action: labeldrop, regex: pod}]}
+  prometheusRule: {enabled: true, labels: {release: prometheus}}
+  dashboard: {enabled: true, annotations: {folder: secrets}}
+recipient:
+  ingress: {enabled: true, className: nginx, host: sealwright.example.com, annotations: {o: p}, tls: [{hosts: [sealwright.example.com], secretName: tls}]}
+  httpRoute: {enabled: true, parentRefs: [{name: gateway, namespace: gateways}], hostnames: [sealwright.example.com]}
+";
+
+/// Most of it switched off, and everything named otherwise.
+const LITTLE: &str = "
+nameOverride: keeper
+fullnameOverride: keeper-of-secrets
+crds: {enabled: false}
+replicaCount: 1
+keyRing: {create: false}
+vault: {enabled: false}
+rbac: {create: false, aggregate: false, proxier: {create: false}}
+serviceAccount: {create: false, name: somebody}
+admissionPolicies: {enabled: false}
+strategy: {type: Recreate, rollingUpdate: null}
+topologySpreadConstraints: []
+resources: null
+nodeSelector: null
+networkPolicy: {enabled: false}
+metrics: {serviceMonitor: {enabled: true, namespace: default}}
+";
+
+fn with(values: &str) -> Result<Vec<DynamicObject>> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("values.yaml");
+    std::fs::write(&file, values)?;
+    Helm::find()?.template(&["--values", file.to_str().context("the path is text")?])
+}
+
+/// Rehearses the apply as strictly as the API server can: an unknown or doubled field is an error.
+async fn judged(client: &Client, object: &DynamicObject) -> Result<()> {
+    let mut strictly = PatchParams::apply(manifests::MANAGER).force();
+    strictly.dry_run = true;
+    strictly.field_validation = Some(ValidationDirective::Strict);
+    let api = manifests::api_of(client, object).await?;
+    let name = object.name_any();
+    let judged = api.patch(&name, &strictly, &Patch::Apply(object)).await;
+    judged.map(drop).with_context(|| format!("{} {name}", manifests::kind_of(object)))
+}
+
+#[test]
+fn helm_finds_nothing_to_complain_of() -> Result<()> {
+    let chart = helm::chart();
+    Helm::find()?.run(&[Path::new("lint"), Path::new("--strict"), &chart]).map(drop)
+}
+
+#[test]
+fn the_api_server_accepts_strictly_what_every_set_of_values_makes() {
+    in_namespace(|space| async move {
+        manifests::apply(&space.client, &[install::namespace()?]).await?;
+        manifests::apply_crds(&space.client, &helm::foreign_definitions()?).await?;
+        for (number, values) in ["{}", EVERYTHING, LITTLE].iter().enumerate() {
+            for object in with(values)? {
+                judged(&space.client, &object).await.with_context(|| format!("values number {number}"))?;
+            }
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn pods_of_the_deployment_are_let_into_a_namespace_of_the_strictest_kind() {
+    in_namespace(|space| async move {
+        install::everything(&space.client).await?;
+        judged(&space.client, &pod(&space).await?).await?;
+        let mut loose = pod(&space).await?;
+        loose.data["spec"]["securityContext"] = json!({});
+        let refused = judged(&space.client, &loose).await.expect_err("it may run as root");
+        assert!(format!("{refused:#}").contains("violates PodSecurity"), "{refused:#}");
+        Ok(())
+    });
+}
+
+/// What the Deployment's controller would make of it.
+async fn pod(space: &Space) -> Result<DynamicObject> {
+    let deployment = manifests::parse(&format!(
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: {CONTROLLER}, namespace: {NAMESPACE}}}"
+    ))?;
+    let deployment = manifests::api_of(&space.client, &deployment[0]).await?.get(CONTROLLER).await?;
+    let spec = &deployment.data["spec"]["template"]["spec"];
+    Ok(serde_json::from_value(json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "one", "namespace": NAMESPACE}, "spec": spec,
+    }))?)
+}
+
+#[test]
+fn a_wrong_value_is_refused_with_its_place() -> Result<()> {
+    let helm = Helm::find()?;
+    for (set, told) in [
+        ("keyRing.recovry=x", "at '/keyRing': additional properties 'recovry' not allowed"),
+        ("keyring.name=x", "additional properties 'keyring' not allowed"),
+        ("replicaCount=-1", "at '/replicaCount': minimum: got -1, want 0"),
+        ("replicaCount=two", "at '/replicaCount': got string, want integer"),
+        ("image.digest=sha256:1", "at '/image/digest': 'sha256:1' does not match pattern"),
+        (
+            "image.pullPolicy=Sometimes",
+            "at '/image/pullPolicy': value must be one of 'Always', 'IfNotPresent', 'Never'",
+        ),
+        ("log.level=loud", "at '/log/level': value must be one of 'error', 'warn', 'info', 'debug', 'trace'"),
+        ("workers=1", "at '/workers': minimum: got 1, want 2"),
+        ("verifyEvery=soon", "at '/verifyEvery': 'soon' does not match pattern"),
+        ("keyRing.recovery={age1qqqq}", "keyRing.recovery: entry number 1 is no recipient"),
+        ("recipient.ingress.enabled=true", "recipient.ingress.host: which name?"),
+        ("recipient.httpRoute.enabled=true", "recipient.httpRoute.parentRefs: which Gateway?"),
+        ("metrics.podMonitor.enabled=true,metrics.serviceMonitor.enabled=true", "enable one of them"),
+    ] {
+        let refused = helm.template(&["--set", set]).expect_err(set);
+        assert!(format!("{refused:#}").contains(told), "{set}: {refused:#}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_private_key_given_as_recovery_recipient_is_refused_and_not_quoted() -> Result<()> {
+    let key = "AGE-SECRET-KEY-PQ-1QQQQQQQQMARKERQQQQQQQQ";
+    let refused =
+        Helm::find()?.template(&["--set", &format!("keyRing.recovery={{{key}}}")]).expect_err("a private key");
+    let told = format!("{refused:#}");
+    assert!(told.contains("entry number 1 is a PRIVATE key") && !told.contains("MARKER"), "{told}");
+    Ok(())
+}
+
+#[test]
+fn the_definitions_in_the_chart_are_those_of_the_repository() -> Result<()> {
+    let rendered = helm::rendered()?;
+    for committed in manifests::read(&install::crds())? {
+        let name = committed.name_any();
+        let found = rendered.iter().find(|object| object.name_any() == name).with_context(|| name.clone())?;
+        // As what it is: Helm writes 1.0 as 1.
+        let spec_of = |object: &DynamicObject| serde_json::from_value::<CrdSpec>(object.data["spec"].clone());
+        assert_eq!(spec_of(found)?, spec_of(&committed)?, "{name}");
+        assert_eq!(found.annotations()["helm.sh/resource-policy"], "keep", "{name}");
+        let schema = seal_crds::SCHEMA_ANNOTATION;
+        assert_eq!(found.annotations()[schema], committed.annotations()[schema], "{name}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_notes_name_the_way_out_where_there_is_no_recovery() -> Result<()> {
+    let notes = |flags: &[&str]| -> Result<String> {
+        let chart = helm::chart();
+        let chart = chart.to_str().context("the path is text")?;
+        let arguments = [&["install", RELEASE, chart, "--dry-run=client", "--namespace", NAMESPACE], flags].concat();
+        let said = Helm::find()?.run(&arguments)?;
+        Ok(said.split("NOTES:").nth(1).context("there are notes")?.to_owned())
+    };
+    assert!(notes(&[])?.contains("WARNING: the ring has no recovery member"));
+    let recipient = format!("keyRing.recovery=age1pq1{}", "q".repeat(1952));
+    assert!(!notes(&["--set", &recipient])?.contains("WARNING"));
+    Ok(())
+}
+
+#[test]
+fn the_published_path_is_the_recipient_alone() -> Result<()> {
+    let objects = with(EVERYTHING)?;
+    let spec = |kind: &str| -> Result<Value> {
+        let found = objects.iter().find(|object| manifests::kind_of(object) == kind);
+        Ok(found.with_context(|| kind.to_owned())?.data["spec"].clone())
+    };
+    let paths = spec("Ingress")?["rules"][0]["http"]["paths"].take();
+    assert_eq!(
+        (&paths[0]["path"], &paths[0]["pathType"], &paths[1]),
+        (&json!("/v1/recipient"), &json!("Exact"), &Value::Null)
+    );
+    let rules = spec("HTTPRoute")?["rules"].take();
+    let matched = json!([{"path": {"type": "Exact", "value": "/v1/recipient"}, "method": "GET"}]);
+    assert_eq!((&rules[0]["matches"], &rules[1]), (&matched, &Value::Null));
+    Ok(())
+}
