@@ -131,13 +131,14 @@ fn detect(bytes: &[u8]) -> (Encoding, &[u8]) {
     }
 }
 
-/// Whether some ASCII stands in a text, in upper or lower case.
+/// Whether some ASCII stands in a text, in upper or lower case. It is found by its first character that has no case, which
+/// is a rare one: manifests are long, and nearly all of them is base64.
 pub(crate) fn contains_ignoring_case(text: &str, ascii: &str) -> bool {
-    let Some(first) = ascii.chars().next() else { return true };
-    let first = [first.to_ascii_lowercase(), first.to_ascii_uppercase()];
-    let begins = |at: usize| text.as_bytes().get(at..at + ascii.len());
-    text.match_indices(first.as_slice())
-        .any(|(at, _)| begins(at).is_some_and(|part| part.eq_ignore_ascii_case(ascii.as_bytes())))
+    let Some((offset, rare)) = ascii.char_indices().find(|(_, c)| !c.is_ascii_alphabetic()) else {
+        return text.to_ascii_lowercase().contains(&ascii.to_ascii_lowercase());
+    };
+    let part = |at: usize| text.as_bytes().get(at.checked_sub(offset)?..)?.get(..ascii.len());
+    text.match_indices(rare).any(|(at, _)| part(at).is_some_and(|part| part.eq_ignore_ascii_case(ascii.as_bytes())))
 }
 
 /// The character that `\uD83D\uDE00` at the start of `text` spells.
@@ -211,6 +212,17 @@ mod tests {
         );
         assert_eq!(join(r#"{"a": "\ud83d"}"#), r#"{"a": "\ud83d"}"#);
         assert_eq!(join(r#"a: '\ud83d\ude00'"#), r#"a: '\ud83d\ude00'"#);
+    }
+
+    #[test]
+    fn words_are_found_in_upper_and_lower_case() {
+        for text in ["age-secret-key-", "x-yAGE-Secret-KEY-1", "-age-secret-key-äage-secret-key-"] {
+            assert!(contains_ignoring_case(text, "AGE-SECRET-KEY-"), "{text}");
+        }
+        for text in ["", "-", "ge-secret-key-", "age-secret-key", "age-secret-kéy-"] {
+            assert!(!contains_ignoring_case(text, "AGE-SECRET-KEY-"), "{text}");
+        }
+        assert!(contains_ignoring_case("aBc", "bC") && !contains_ignoring_case("aBc", "ac"));
     }
 
     #[test]
