@@ -3,8 +3,9 @@
 use kube::ResourceExt;
 use seal_crds::condition::SealedSecretReason;
 use seal_crds::{FIELD_MANAGER, OWNER_ANNOTATION, OWNER_LABEL};
+use seal_tests::install::CONTROLLER;
 use seal_tests::laptop::secret_manifest;
-use seal_tests::{Context, Stage, in_namespace};
+use seal_tests::{Context, Stage, ensure, in_namespace, pods};
 use serde_json::{Value, json};
 
 #[test]
@@ -219,5 +220,25 @@ fn a_scope_is_widened_by_server_side_apply() {
         // Merged part by part, an empty map in place of one with parts would become null, and be refused.
         stage.apply("wide.yaml").await?;
         stage.holds("db", &[("password", "new")]).await
+    });
+}
+
+#[test]
+fn verify_says_what_is_missing_where_the_api_server_answers_for_the_controller() {
+    in_namespace(|space| async move {
+        let (stage, _) = Stage::shared(space).await?;
+        let file = stage.seal("db", &[("password", "s3cret")])?;
+        let asked = |hint: &str| {
+            let arguments = ["verify", &file, "--controller-namespace", &stage.space.name];
+            let said = stage.laptop.try_seal(&arguments, "")?;
+            ensure!(said.code == Some(1) && said.stderr.contains(hint), "not {hint:?}: {}", said.stderr);
+            Ok(())
+        };
+        asked("hint: there is no Service `seal-controller` in")?;
+        // Nothing listens on the port of a listener that is gone.
+        let gone = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        pods::expose(&stage.space, CONTROLLER, 8080, &[gone]).await?;
+        asked("hint: no controller behind the Service is ready")?;
+        Ok(())
     });
 }
