@@ -61,6 +61,8 @@ pub const MAX_BODY: usize = 2 * 1024 * 1024;
 pub struct Served {
     /// Whether caches are synced and keys loaded, for `/readyz`. Before that, nothing is verified.
     pub ready: watch::Receiver<bool>,
+    /// What keeps it from being ready, where a person can help; names no object.
+    pub hindrance: watch::Receiver<Option<String>>,
     /// The recipient that is published, for `/v1/recipient`; none before the identity exists.
     pub recipient: watch::Receiver<Option<Recipient>>,
     /// Whether every value of the object opens here; it renders nothing. Called on a thread that may be blocked.
@@ -324,10 +326,13 @@ async fn admit(State(app): State<App>, request: Request, next: Next) -> Response
 
 async fn ready(State(app): State<App>) -> Response {
     if *app.served.ready.borrow() {
-        "ok\n".into_response()
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n").into_response()
+        return "ok\n".into_response();
     }
+    let text = match &*app.served.hindrance.borrow() {
+        Some(hindrance) => format!("not ready: {hindrance}\n"),
+        None => "not ready\n".to_owned(),
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
 }
 
 async fn metrics(State(app): State<App>) -> Response {
@@ -491,6 +496,7 @@ mod tests {
     struct Server {
         address: SocketAddr,
         ready: watch::Sender<bool>,
+        hindrance: watch::Sender<Option<String>>,
         recipient: watch::Sender<Option<Recipient>>,
         metrics: Arc<Metrics>,
         stop: oneshot::Sender<()>,
@@ -507,12 +513,14 @@ mod tests {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
             let (ready, is_ready) = watch::channel(true);
+            let (hindrance, hindered) = watch::channel(None);
             let (recipient, published) = watch::channel(None);
             let metrics = Arc::new(Metrics::new());
-            let served = Served { ready: is_ready, recipient: published, verify, metrics: metrics.clone() };
+            let served =
+                Served { ready: is_ready, hindrance: hindered, recipient: published, verify, metrics: metrics.clone() };
             let (stop, stopped) = oneshot::channel();
             let task = tokio::spawn(serve(listener, served, limits, async { drop(stopped.await) }));
-            Self { address, ready, recipient, metrics, stop, task }
+            Self { address, ready, hindrance, recipient, metrics, stop, task }
         }
 
         async fn connect(&self) -> TcpStream {
@@ -570,6 +578,8 @@ mod tests {
         assert_eq!(code(&server.get("/readyz").await), 200);
         server.ready.send_replace(false);
         assert_eq!(code(&server.get("/readyz").await), 503);
+        server.hindrance.send_replace(Some("apply the CRDs".to_owned()));
+        assert!(server.get("/readyz").await.ends_with("not ready: apply the CRDs\n"));
         assert_eq!(code(&server.get("/healthz").await), 200);
         assert_eq!(code(&server.verify(sealed_secret("ours").to_string().as_bytes()).await), 503);
     }

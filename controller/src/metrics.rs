@@ -311,6 +311,7 @@ struct Counts {
     key_objects: Family<By<String>, Gauge>,
     identities: Gauge,
     leader: Gauge,
+    crds_right: Gauge,
     events: Counter,
     events_dropped: Family<By<Dropped>, Counter>,
     api_errors: Family<By<ApiFailure>, Counter>,
@@ -334,6 +335,7 @@ impl Default for Counts {
             key_objects: Family::default(),
             identities: Gauge::default(),
             leader: Gauge::default(),
+            crds_right: Gauge::default(),
             events: Counter::default(),
             events_dropped: Family::default(),
             api_errors: Family::default(),
@@ -369,6 +371,11 @@ impl Counts {
         registry.register("key_objects", "SealedSecrets that are sealed to a key", counts.key_objects);
         registry.register("identities", "Identities that this controller holds", counts.identities);
         registry.register("leader", "Whether this replica writes", counts.leader);
+        registry.register(
+            "crds_right",
+            "Whether the CRDs are as new as this controller: under older ones nothing is written",
+            counts.crds_right,
+        );
         registry.register("events_published", "Events that the API server took", counts.events);
         registry.register("events_dropped", "Events that were not published, by why", counts.events_dropped);
         registry.register("api_errors", "Requests to the API server that failed, by how", counts.api_errors);
@@ -519,6 +526,11 @@ impl Metrics {
     /// Whether this replica leads.
     pub fn leading(&self, leads: bool) {
         self.counts.leader.set(i64::from(leads));
+    }
+
+    /// Whether the CRDs are as new as this controller.
+    pub fn crds_right(&self, are_right: bool) {
+        self.counts.crds_right.set(are_right.into());
     }
 
     /// The API server took an Event.

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::{Resource, ResourceExt};
 use seal_crds::{
     KeyRing, SealedSecret, SealedSecretStatus, VaultStore, VaultStoreStatus,
@@ -102,6 +102,12 @@ impl Report {
                 self.events.publish(object.object_ref(&()), type_, reason, condition.message.as_str());
             }
         }
+    }
+
+    /// A CRD is older than this controller, which therefore writes nothing.
+    pub fn outdated(&self, crd: ObjectReference, why: &str) {
+        let note = format!("{why}, and therefore writes nothing; apply the CRDs of its version");
+        self.events.publish(crd, EventType::Warning, SealedSecretReason::SchemaOutdated, note);
     }
 
     /// A look at an object ended with this reason.

@@ -57,7 +57,7 @@ pub async fn follow<K>(
     stream: impl Stream<Item = watcher::Result<watcher::Event<K>>>,
     what: &'static str,
     mut see: impl FnMut(watcher::Event<K>),
-    synced: watch::Sender<bool>,
+    synced: &watch::Sender<bool>,
 ) {
     let mut stream = std::pin::pin!(stream);
     while let Some(event) = stream.next().await {

@@ -194,9 +194,11 @@ impl Store {
 
     // === SealedSecrets ===
 
-    /// A list of all SealedSecrets begins.
+    /// A list of all SealedSecrets begins. What waited may have been given by an older CRD, and is fetched again.
     pub fn begin_objects(&mut self) {
         self.objects_seen.clear();
+        self.objects.values_mut().for_each(|entry| entry.full = None);
+        self.waiting = 0;
     }
 
     /// One of the list.

@@ -88,6 +88,7 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     let (drained, is_drained) = oneshot::channel::<()>();
     let (led, is_led) = watch::channel(false);
     let (ready, is_ready) = watch::channel(false);
+    let (hindrance, hindered) = watch::channel(None);
     let (recipient, published_recipient) = watch::channel(None);
     let (synced_stores, stores) = watch::channel(false);
     let (mac_key, is_mac_key) = watch::channel(None);
@@ -128,14 +129,15 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     let mut election = tokio::spawn(lease::run(leases, election, announcement, async {
         is_drained.await.ok();
     }));
-    let authority = leading::authority(leadership, is_schema_right, led, context.report.metrics.clone());
+    let authority = leading::authority(leadership, is_schema_right.clone(), led, context.report.metrics.clone());
     let (loaded, is_loaded) = watch::channel(false);
     let readiness = leading::readiness(is_led.clone(), objects, secrets, stores, is_loaded, (ready, active));
-    let served = served(&context, is_ready, published_recipient);
-    let object_watch = watch_objects(client.clone(), context.clone(), engine.clone(), synced_objects);
+    let notice = schema::Notice { is_right: schema_right, hindrance, report: context.report.clone() };
+    let served = served(&context, (is_ready, hindered), published_recipient);
+    let object_watch = watch_objects(is_schema_right.clone(), context.clone(), engine.clone(), synced_objects);
     let secret_watch = watch_secrets(client.clone(), context.clone(), engine.clone(), synced_secrets);
     let key_watch = follow_keys(published, (index, mac_key, recipient, loaded), context.clone(), engine.clone());
-    let store_watch = desk.clone().watch_stores(client.clone(), synced_stores);
+    let store_watch = watch_stores(is_schema_right.clone(), desk.clone(), client.clone(), synced_stores);
     let credential_watch = desk.clone().watch_credentials(client.clone(), watch::Sender::new(false));
     let namespace_watch = desk.clone().watch_namespaces(client.clone(), watch::Sender::new(false));
     let store_statuses = desk.keep_statuses(changed_stores, store_events, term);
@@ -154,7 +156,7 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
         end = &mut election => Some(lease_ended(end)),
         _ = &mut work => Some(RunError::Ended("loop")),
         _ = &mut server => Some(RunError::Ended("HTTP server")),
-        end = task("schema check", schema::watch(client, schema_right)) => Some(end),
+        end = task("CRD watch", schema::watch(client, notice)) => Some(end),
         end = task("leadership", authority) => Some(end),
         end = task("readiness", readiness) => Some(end),
         end = task("SealedSecret watch", object_watch) => Some(end),
@@ -165,7 +167,7 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
         end = task("Namespace watch", namespace_watch) => Some(end),
         end = task("VaultStore statuses", store_statuses) => Some(end),
         end = task("answers of Vault", answers) => Some(end),
-        end = task("keys", keeper.run(is_led)) => Some(end),
+        end = task("keys", keeper.run(is_led, is_schema_right)) => Some(end),
         end = task("Events", publisher.run()) => Some(end),
     };
     if let Some(error) = ended {
@@ -234,24 +236,30 @@ impl Signals {
 }
 
 /// What the HTTP endpoints answer from.
-fn served(context: &Context, ready: watch::Receiver<bool>, recipient: watch::Receiver<Option<Recipient>>) -> Served {
+fn served(
+    context: &Context,
+    (ready, hindrance): (watch::Receiver<bool>, watch::Receiver<Option<String>>),
+    recipient: watch::Receiver<Option<Recipient>>,
+) -> Served {
     let keys = context.keys.clone();
     let verify = move |object: &SealedSecret| {
         let keys = keys.borrow().clone();
         decide::opens(object, &keys)
     };
-    Served { ready, recipient, verify: Arc::new(verify), metrics: context.report.metrics.clone() }
+    Served { ready, hindrance, recipient, verify: Arc::new(verify), metrics: context.report.metrics.clone() }
 }
 
 /// SealedSecrets of all namespaces, as they are: one that makes no sense must not stop the others.
-async fn watch_objects(client: Client, context: Context, engine: Engine, synced: watch::Sender<bool>) {
+async fn watch_objects(
+    is_schema_right: watch::Receiver<bool>,
+    context: Context,
+    engine: Engine,
+    synced: watch::Sender<bool>,
+) {
     let kind = ApiResource::erase::<SealedSecret>(&());
-    let api: Api<DynamicObject> = Api::all_with(client, &kind);
-    let stream = streamed(api, watcher::Config::default());
-    follow(
-        stream,
-        "SealedSecrets",
-        |event| {
+    schema::while_right(is_schema_right, &synced, || {
+        let api: Api<DynamicObject> = Api::all_with(context.client.clone(), &kind);
+        let see = |event| {
             let wake = {
                 let mut store = context.store();
                 match event {
@@ -266,10 +274,16 @@ async fn watch_objects(client: Client, context: Context, engine: Engine, synced:
                 }
             };
             engine.wake(wake);
-        },
-        synced,
-    )
+        };
+        follow(streamed(api, watcher::Config::default()), "SealedSecrets", see, &synced)
+    })
     .await;
+}
+
+/// VaultStores of all namespaces.
+async fn watch_stores(is_schema_right: watch::Receiver<bool>, desk: Desk, client: Client, synced: watch::Sender<bool>) {
+    let begin = || desk.clone().watch_stores(client.clone(), synced.clone());
+    schema::while_right(is_schema_right, &synced, begin).await;
 }
 
 /// Metadata of the Secrets with our label. Foreign ones never arrive, and no Secret's bytes do.
@@ -295,7 +309,7 @@ async fn watch_secrets(client: Client, context: Context, engine: Engine, synced:
             };
             engine.wake(wake);
         },
-        synced,
+        &synced,
     )
     .await;
 }

@@ -13,7 +13,10 @@ use std::{
     time::Duration,
 };
 
-use futures::StreamExt;
+use futures::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
 use k8s_openapi::{
     api::core::v1::{ConfigMap, Secret},
     jiff::Timestamp,
@@ -104,6 +107,8 @@ struct Rings {
     elsewhere: HashMap<Key, KeyRing>,
 }
 
+type RingEvent = watcher::Result<watcher::Event<DeserializeGuard<KeyRing>>>;
+
 /// What is to be done about something that was seen.
 #[derive(Debug, PartialEq)]
 enum News {
@@ -140,13 +145,13 @@ impl Keeper {
         (keeper, published)
     }
 
-    /// Watches until the process ends. `led` ticks whenever this replica begins to lead.
-    pub async fn run(mut self, mut led: watch::Receiver<bool>) {
+    /// Watches until the process ends. `led` ticks whenever this replica begins to lead. Rings that an older CRD gives
+    /// lack parts: they are listed anew when the CRDs are right again.
+    pub async fn run(mut self, mut led: watch::Receiver<bool>, mut is_schema_right: watch::Receiver<bool>) {
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
         let config = watcher::Config::default().fields(&format!("type={IDENTITY_SECRET_TYPE}"));
         let mut identities = watcher(secrets, config).backoff(Soon::default()).boxed();
-        let rings: Api<DeserializeGuard<KeyRing>> = Api::all(self.client.clone());
-        let mut rings = watcher(rings, watcher::Config::default().page_size(50)).backoff(Soon::default()).boxed();
+        let mut rings = self.watch_rings(*is_schema_right.borrow_and_update());
         loop {
             let retry = self.retry;
             let news = tokio::select! {
@@ -159,6 +164,10 @@ impl Keeper {
                     Err(error) => { watch_failed("KeyRings", error); News::Nothing }
                 },
                 Ok(()) = led.changed() => News::Keys,
+                Ok(()) = is_schema_right.changed() => {
+                    rings = self.watch_rings(*is_schema_right.borrow_and_update());
+                    News::Nothing
+                },
                 () = tokio::time::sleep_until(retry.unwrap_or_else(Instant::now)), if retry.is_some() => News::Keys,
                 else => return,
             };
@@ -171,6 +180,16 @@ impl Keeper {
                 News::Elsewhere(key) => self.tell_elsewhere(&key).await,
             }
         }
+    }
+
+    /// The rings of all namespaces; none come while the CRDs are not right.
+    fn watch_rings(&mut self, is_schema_right: bool) -> BoxStream<'static, RingEvent> {
+        self.picture.rings = None;
+        if !is_schema_right {
+            return stream::pending().boxed();
+        }
+        let rings: Api<DeserializeGuard<KeyRing>> = Api::all(self.client.clone());
+        watcher(rings, watcher::Config::default().page_size(50)).backoff(Soon::default()).boxed()
     }
 
     /// Opens everything anew, publishes it, and writes what is to be written.

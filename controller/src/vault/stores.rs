@@ -78,7 +78,7 @@ impl Desk {
             watcher::Event::Apply(object) => drop(self.see(object)),
             watcher::Event::Delete(object) => self.forget(&id_of(&object)),
         };
-        follow(streamed(api, watcher::Config::default()), "VaultStores", see, synced).await;
+        follow(streamed(api, watcher::Config::default()), "VaultStores", see, &synced).await;
     }
 
     fn see(&self, mut object: DynamicObject) -> StoreId {
@@ -122,7 +122,7 @@ impl Desk {
                 self.where_store(&namespace, |spec| names_credential(spec, &secret.name_any()));
             }
         };
-        follow(streamed(api, config), "credentials", see, synced).await;
+        follow(streamed(api, config), "credentials", see, &synced).await;
     }
 
     /// Watches the labels of namespaces: a store may allow by them.
@@ -145,7 +145,7 @@ impl Desk {
             watcher::Event::Delete(namespace) => drop(known.remove(&namespace.name_any())),
             watcher::Event::Init | watcher::Event::InitDone => {}
         };
-        follow(streamed(api, watcher::Config::default()), "Namespaces", see, synced).await;
+        follow(streamed(api, watcher::Config::default()), "Namespaces", see, &synced).await;
     }
 
     /// Has everything of a namespace fetched again whose store is like this.

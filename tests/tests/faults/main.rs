@@ -5,3 +5,4 @@
 mod clusters;
 mod identities;
 mod replicas;
+mod schema;
