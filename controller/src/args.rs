@@ -34,7 +34,7 @@ pub struct Args {
     #[arg(long, env = "SEALWRIGHT_LISTEN", value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,
 
-    /// Name under which this replica holds the lease; the host's name and a random part are the default
+    /// Name under which this replica holds the lease, with a random part after it; the host's is the default
     #[arg(long, env = "SEALWRIGHT_REPLICA", value_name = "NAME")]
     pub replica: Option<String>,
 

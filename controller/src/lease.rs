@@ -10,6 +10,10 @@
 //! that was frozen finds itself no longer leading before anybody else can be. [`Leadership`] is asked
 //! right before every write.
 //!
+//! A Lease that is not there may have been deleted, and whoever held it may write until its time is over. So it is made
+//! at once only by the one who holds it still, or where nobody ever led: in a namespace without the ConfigMap that the
+//! first leader makes. Everybody else waits as long as for one that does not change.
+//!
 //! A Lease whose `resourceVersion` is lower than one that was seen before means that etcd was restored
 //! from a snapshot. Watches do not notice that and would stay silent for a long time, so the task ends
 //! with [`Error::Restored`], and the process must end with it and start anew.
@@ -17,8 +21,10 @@
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{Api, ObjectMeta, PostParams};
+use seal_crds::CLUSTER_CONFIG_MAP;
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
@@ -127,9 +133,9 @@ pub fn leadership() -> (Announcement, Leadership) {
 /// Takes part in the election until `shutdown` resolves, then gives the Lease back.
 ///
 /// `shutdown` is to resolve once nothing writes any more. Trouble with the API server is survived;
-/// the only error is [`Error::Restored`].
+/// the only error is [`Error::Restored`]. `configs`: where the first leader publishes its recipient.
 pub async fn run(
-    api: Api<Lease>,
+    (api, configs): (Api<Lease>, Api<ConfigMap>),
     settings: Settings,
     announcement: Announcement,
     shutdown: impl Future<Output = ()>,
@@ -137,7 +143,7 @@ pub async fn run(
     let mut elector = Elector::new(settings);
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
-        let leads = turn(&api, &mut elector).await?;
+        let leads = turn(&api, &configs, &mut elector).await?;
         announcement.announce(leads);
         tokio::select! {
             () = tokio::time::sleep(elector.settings.retry_period) => {}
@@ -149,10 +155,15 @@ pub async fn run(
 }
 
 /// One look at the Lease and the move that follows from it; until when we lead afterwards.
-async fn turn(api: &Api<Lease>, elector: &mut Elector) -> Result<Option<Instant>, Error> {
+async fn turn(api: &Api<Lease>, configs: &Api<ConfigMap>, elector: &mut Elector) -> Result<Option<Instant>, Error> {
     let limit = elector.settings.call_deadline();
     let started = Instant::now();
     let Some(lease) = within(limit, "read", api.get_opt(NAME)).await else { return Ok(elector.leads_until) };
+    if lease.is_none() && elector.is_news_to() {
+        let published = within(limit, "read the recipient", configs.get_metadata_opt(CLUSTER_CONFIG_MAP)).await;
+        let Some(published) = published else { return Ok(elector.leads_until) };
+        elector.was_led = published.is_some();
+    }
     elector.observe(lease, started)?;
     let Some(desired) = elector.desired(Instant::now(), jiff::Timestamp::now()) else { return Ok(elector.leads_until) };
 
@@ -206,6 +217,10 @@ struct Elector {
     seen: Option<Seen>,
     highest: u64,
     leads_until: Option<Instant>,
+    /// Whether anybody leads or ever led here, as far as is known.
+    was_led: bool,
+    /// While there is no Lease: from when on one may be made.
+    free_at: Option<Instant>,
 }
 
 struct Seen {
@@ -216,16 +231,28 @@ struct Seen {
 
 impl Elector {
     fn new(settings: Settings) -> Self {
-        Self { settings, seen: None, highest: 0, leads_until: None }
+        Self { settings, seen: None, highest: 0, leads_until: None, was_led: false, free_at: None }
+    }
+
+    /// Whether nothing is known yet, so that a Lease which is not there may never have been.
+    fn is_news_to(&self) -> bool {
+        !self.was_led && self.free_at.is_none()
     }
 
     /// Takes note of the Lease as read by a call that began at `now`.
     fn observe(&mut self, lease: Option<Lease>, now: Instant) -> Result<(), Error> {
         let Some(lease) = lease else {
             self.seen = None;
-            self.leads_until = None;
+            let leads = self.leads_until.take().is_some_and(|until| now < until);
+            let wait = if leads || !self.was_led { Duration::ZERO } else { self.settings.duration };
+            if self.free_at.is_none() && !wait.is_zero() {
+                warn!("the lease was deleted; whoever held it may write for a while, which is awaited");
+            }
+            self.free_at.get_or_insert(now + wait);
             return Ok(());
         };
+        self.was_led = true;
+        self.free_at = None;
         if let Some(version) = version_of(&lease) {
             if version < self.highest {
                 return Err(Error::Restored { seen: self.highest, now: version });
@@ -263,6 +290,9 @@ impl Elector {
     /// The Lease to write now, or `None` while it is another's.
     fn desired(&self, now: Instant, wall: jiff::Timestamp) -> Option<Lease> {
         let Some(seen) = &self.seen else {
+            if self.free_at.is_some_and(|free_at| now < free_at) {
+                return None;
+            }
             let metadata = ObjectMeta { name: Some(NAME.into()), ..ObjectMeta::default() };
             return Some(self.held(Lease { metadata, spec: None }, wall, 0));
         };
@@ -363,6 +393,30 @@ mod tests {
         let spec = desired.spec.unwrap();
         assert_eq!(spec.holder_identity.as_deref(), Some("a"));
         assert_eq!((spec.lease_duration_seconds, spec.lease_transitions), (Some(15), Some(0)));
+    }
+
+    #[test]
+    fn a_lease_that_was_deleted_is_made_again_only_when_whoever_held_it_writes_no_more() {
+        let start = Instant::now();
+        // One who saw it before, and one who comes anew to where somebody led.
+        let mut witness = elector("b");
+        witness.observe(Some(lease("a", 10)), start).unwrap();
+        let mut newcomer = elector("c");
+        newcomer.was_led = true;
+        for mut other in [witness, newcomer] {
+            other.observe(None, after(start, 1.0)).unwrap();
+            other.observe(None, after(start, 15.0)).unwrap();
+            assert_eq!(next_holder(&other, after(start, 15.9)), None);
+            assert!(next_holder(&other, after(start, 16.0)).is_some());
+        }
+        // Others wait longer than the holder leads, so it may be at once; not when its time is over.
+        for (seen_at, free_at) in [(9.0, 9.0), (11.0, 26.0)] {
+            let mut holder = elector("a");
+            holder.wrote(lease("a", 10), start).unwrap();
+            holder.observe(None, after(start, seen_at)).unwrap();
+            assert_eq!(next_holder(&holder, after(start, free_at)).as_deref(), Some("a"));
+            assert!(next_holder(&holder, after(start, free_at - 0.1)).is_none(), "{seen_at}");
+        }
     }
 
     #[test]

@@ -107,7 +107,7 @@ impl TryFrom<Args> for Settings {
             cluster,
             namespace: args.namespace.unwrap_or_else(pod_namespace),
             listen: args.listen,
-            replica: args.replica.map_or_else(replica, Ok)?,
+            replica: replica(args.replica)?,
             cluster_name: args.cluster_name,
             first_ring: args.keyring_create.then_some(FirstRing { name: args.keyring_name, recovery }),
             workers: usize::from(args.workers),
@@ -138,12 +138,12 @@ fn pod_namespace() -> String {
     namespace.ok().filter(|namespace| !namespace.is_empty()).unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned())
 }
 
-/// The host's name, and a random part: two processes on one host are two replicas.
-fn replica() -> Result<String, SettingsError> {
+/// The name that was given, or the host's, and always a random part: two processes of one name would both lead.
+fn replica(name: Option<String>) -> Result<String, SettingsError> {
     let mut random = [0; 4];
     SystemRandom::new().fill(&mut random).map_err(|_| SettingsError::Randomness)?;
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    Ok(format!("{host}-{:08x}", u32::from_be_bytes(random)))
+    let name = name.unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned());
+    Ok(format!("{name}-{:08x}", u32::from_be_bytes(random)))
 }
 
 #[cfg(test)]
@@ -192,6 +192,12 @@ mod tests {
         let error = settings(&["--keyring-recovery", &identity]).unwrap_err();
         assert!(matches!(error, SettingsError::Recovery { source: KeyError::PrivateKey, .. }));
         assert!(!format!("{error} {error:?}").contains(&identity[..40]));
+    }
+
+    #[test]
+    fn two_replicas_of_one_name_are_two_replicas() {
+        let [first, second] = [(); 2].map(|()| settings(&["--replica", "pod"]).unwrap().replica);
+        assert!(first.starts_with("pod-") && first != second, "{first} {second}");
     }
 
     #[test]

@@ -7,7 +7,10 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use k8s_openapi::api::{coordination::v1::Lease, core::v1::Secret};
+use k8s_openapi::api::{
+    coordination::v1::Lease,
+    core::v1::{ConfigMap, Secret},
+};
 use kube::{
     Api, Client, Config,
     api::{DynamicObject, PartialObjectMeta},
@@ -126,7 +129,8 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
 
     let leases: Api<Lease> = Api::namespaced(client.clone(), &settings.namespace);
     let election = lease::Settings::new(settings.replica.clone());
-    let mut election = tokio::spawn(lease::run(leases, election, announcement, async {
+    let configs: Api<ConfigMap> = Api::namespaced(client.clone(), &settings.namespace);
+    let mut election = tokio::spawn(lease::run((leases, configs), election, announcement, async {
         is_drained.await.ok();
     }));
     let authority = leading::authority(leadership, is_schema_right.clone(), led, context.report.metrics.clone());

@@ -2,13 +2,14 @@
 
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use futures::TryStreamExt;
 use futures::future::try_join_all;
+use futures::{FutureExt, TryStreamExt};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
-use kube::api::{Api, ListParams, WatchEvent, WatchParams};
+use kube::api::{Api, DeleteParams, ListParams, WatchEvent, WatchParams};
 use seal_crds::KeyRing;
 use seal_crds::{FIELD_MANAGER, OWNER_LABEL};
 use seal_tests::install::{self, CONTROLLER, NAMESPACE};
@@ -152,7 +153,7 @@ fn a_restart_over_unchanged_objects_writes_nothing() {
         let _second = Controller::start(&stage.space.plane, "seal-controller-again", &[]).await?;
         // Something that comes after all of them shows that they have been looked at.
         stage.establish("later", &[("password", "x")]).await?;
-        stage.sealed().delete("later", &kube::api::DeleteParams::default()).await?;
+        stage.sealed().delete("later", &DeleteParams::default()).await?;
         wait::until_equal("the number of Secrets", BACKLOG, || async { Ok(made(&stage).await?.len()) }).await?;
         assert_eq!(versions().await?, before);
         Ok(())
@@ -211,7 +212,7 @@ fn a_leader_that_is_asked_to_end_hands_over_at_once() {
         first.process().signal(rustix::process::Signal::TERM)?;
         let end = first.process().wait()?;
         assert!(end.success(), "a graceful end: {end}");
-        wait::until_within(std::time::Duration::from_secs(5), "the other replica leads and works", || async {
+        wait::until_within(Duration::from_secs(5), "the other replica leads and works", || async {
             stage.establish("db", &[("password", "1")]).await.map(Some)
         })
         .await
@@ -252,4 +253,52 @@ async fn holder(space: &Space) -> Result<String> {
         .and_then(|spec| spec.holder_identity)
         .filter(|holder| !holder.is_empty())
         .context("nobody holds the lease")
+}
+
+#[test]
+fn two_replicas_of_one_name_never_lead_both() {
+    in_own_cluster(|space| async move {
+        install::everything(&space.client).await?;
+        let controllers = [(); 2].map(|()| Controller::spawn(&space.plane, "seal-controller", &["--replica", "same"]));
+        let controllers = try_join_all(controllers).await?;
+        for controller in &controllers {
+            controller.ready().await?;
+        }
+        // A few renewals, at each of which the other one could have taken the lease for its own.
+        let leases: Api<Lease> = Api::namespaced(space.client.clone(), NAMESPACE);
+        let mut last = None;
+        for _ in 0..4 {
+            last = wait::until("the lease is renewed", || async {
+                let version = leases.get("seal-controller").await?.resource_version();
+                Ok((version != last).then_some(version))
+            })
+            .await?;
+            let mut leaders = 0.0;
+            for controller in &controllers {
+                leaders += controller.metric("sealwright_leader", &[]).await?;
+            }
+            assert!(leaders <= 1.0, "both lead");
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_lease_that_is_deleted_under_a_frozen_leader_is_not_taken_while_that_one_may_write() {
+    in_own_cluster(|space| async move {
+        install::everything(&space.client).await?;
+        let first = Controller::start(&space.plane, "seal-controller-a", &[]).await?;
+        let stage = Stage::set(space.clone()).await?;
+        stage.establish("db", &[("password", "1")]).await?;
+        first.freeze()?;
+        let leases: Api<Lease> = Api::namespaced(space.client.clone(), NAMESPACE);
+        leases.delete("seal-controller", &DeleteParams::default()).await?;
+        let deleted = Instant::now();
+        let _second = Controller::spawn(&space.plane, "seal-controller-b", &[]).await?;
+        wait::until("another replica leads", || holder(&space).map(|holder| holder.map(Some))).await?;
+        // What a leader may write after its last renewal.
+        assert!(deleted.elapsed() >= Duration::from_secs(10), "after {:?}", deleted.elapsed());
+        first.thaw()?;
+        stage.establish("new", &[("password", "2")]).await.map(drop)
+    });
 }
