@@ -1,7 +1,8 @@
 //! Keeps the keys as the cluster has them: watches identities and rings, opens what they hold, publishes the index.
 //!
 //! ```text
-//! identity Secrets, KeyRings -> Picture -> rings, index -> Published (to the loop, to HTTP) + status of each ring
+//! identity Secrets, KeyRings -> Picture -+-> rings, index -> Published (to the loop, to HTTP) + status of each ring
+//! ConfigMap -> Memory -------------------+
 //! ```
 //!
 //! While this replica leads, it also makes what a fresh namespace lacks: the first identity, the ConfigMap that
@@ -34,7 +35,7 @@ use serde_json::json;
 use tokio::{sync::watch, time::Instant};
 use tracing::{error, info, warn};
 
-use super::{ClusterIdentity, KeyIndex, OpenedRing, identity, index::Finding, rings};
+use super::{ClusterIdentity, KeyIndex, Memory, OpenedRing, identity, index::Finding, rings};
 use crate::{
     apply::{DEADLINE, WriteError, Writer},
     error::{ApiError, within},
@@ -53,6 +54,8 @@ const FIRST_RING_ANNOTATION: &str = "sealwright.dev/first-ring";
 const GIT_MANAGER: &str = "kubectl";
 /// How soon something that could not be written is tried again.
 const RETRY: Duration = Duration::from_secs(5);
+/// How soon a ring that was rewritten is looked at again: nothing tells when somebody has forgotten its old state.
+const FORGIVENESS: Duration = Duration::from_secs(60);
 
 /// What the keys look like now.
 #[derive(Clone, Default)]
@@ -201,7 +204,15 @@ impl Keeper {
         let has_ring = !rings.own.is_empty();
         let elsewhere: Vec<_> = rings.elsewhere.keys().cloned().collect();
 
-        let Some((opened, findings, index)) = opened(&own, &identities).await else {
+        let configs: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
+        let config = match within(DEADLINE, configs.get_opt(CLUSTER_CONFIG_MAP)).await {
+            Ok(config) => config,
+            // Without what is remembered, nothing can be said of a ring.
+            Err(error) => return self.complain(Lack::Read(error)),
+        };
+        let mut memory = config.as_ref().map(Memory::read).unwrap_or_default();
+
+        let Some((opened, findings, index)) = opened(&own, &identities, &memory).await else {
             // A panic, which the hook has logged. What is known stays.
             self.retry = Some(Instant::now() + RETRY);
             return;
@@ -220,8 +231,12 @@ impl Keeper {
         if !self.writer.leads() {
             return;
         }
-        if let Err(error) = self.provide(&identities, has_identity_secret, has_ring).await {
+        opened.iter().for_each(|ring| memory.learn(ring));
+        if let Err(error) = self.provide(&identities, (config, &memory), has_identity_secret, has_ring).await {
             self.complain(error);
+        }
+        if opened.iter().any(|ring| ring.reason == KeyRingReason::KeysRewritten) {
+            self.retry.get_or_insert(Instant::now() + FORGIVENESS);
         }
         for (object, (ring, (reason, message))) in own.iter().zip(opened.iter().zip(&verdicts)) {
             let next = status::next_of_ring(object, ring, (*reason, message), Timestamp::now());
@@ -264,11 +279,11 @@ impl Keeper {
     async fn provide(
         &mut self,
         identities: &[ClusterIdentity],
+        (config, memory): (Option<ConfigMap>, &Memory),
         has_identity_secret: bool,
         has_ring: bool,
     ) -> Result<(), Lack> {
         let configs: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
-        let config = within(DEADLINE, configs.get_opt(CLUSTER_CONFIG_MAP)).await?;
         let Some(own) = identity::published(identities) else {
             if has_identity_secret {
                 return Err(Lack::NoneReadable);
@@ -281,7 +296,8 @@ impl Keeper {
         };
         let had_first_ring =
             config.as_ref().is_some_and(|config| config.annotations().contains_key(FIRST_RING_ANNOTATION));
-        let wanted = identity::cluster_config_map(&self.namespace, own);
+        let mut wanted = identity::cluster_config_map(&self.namespace, own);
+        wanted.data.get_or_insert_default().extend(memory.data());
         if config.as_ref().and_then(|config| config.data.as_ref()) != wanted.data.as_ref()
             || (has_ring && !had_first_ring)
         {
@@ -292,7 +308,7 @@ impl Keeper {
                 body["metadata"]["annotations"] = json!({FIRST_RING_ANNOTATION: "made"});
             }
             self.writer.apply_own(&configs, CLUSTER_CONFIG_MAP, FIELD_MANAGER, &body).await?;
-            info!(config_map = CLUSTER_CONFIG_MAP, key = %own.identity.recipient().key_id(), "published the cluster's recipient");
+            info!(config_map = CLUSTER_CONFIG_MAP, key = %own.identity.recipient().key_id(), "published the cluster's recipient and the keys of its rings");
         }
         match &self.first_ring {
             Some(first) if !has_ring && !had_first_ring => self.make_ring(first.clone(), own).await,
@@ -357,10 +373,15 @@ enum Lack {
 }
 
 /// Opens all rings, away from the async workers. None: it panicked.
-async fn opened(own: &[KeyRing], identities: &[ClusterIdentity]) -> Option<(Vec<OpenedRing>, Vec<Finding>, KeyIndex)> {
-    let (own, identities) = (own.to_vec(), identities.to_vec());
+async fn opened(
+    own: &[KeyRing],
+    identities: &[ClusterIdentity],
+    memory: &Memory,
+) -> Option<(Vec<OpenedRing>, Vec<Finding>, KeyIndex)> {
+    let (own, identities, memory) = (own.to_vec(), identities.to_vec(), memory.clone());
     let work = move || {
-        let opened: Vec<_> = own.iter().map(|ring| rings::open(ring, &identities)).collect();
+        let open = |ring: &KeyRing| rings::open(ring, &identities, memory.of(&ring.name_any()));
+        let opened: Vec<_> = own.iter().map(open).collect();
         let (index, findings) = KeyIndex::new(&opened);
         (opened, findings, index)
     };

@@ -1,23 +1,24 @@
 //! What this controller makes of one KeyRing: which of its keys open here, and what is wrong with it.
 //!
-//! KeyRing + our identities + what was proven before -> [`OpenedRing`]; [`first_ring`] makes the first one.
+//! KeyRing + our identities + what was seen before -> [`OpenedRing`]; [`first_ring`] makes the first one.
 //!
 //! Only the wrap of our own member is ever tried, and a key counts once a proof that covers it has been seen: then
 //! whoever added it could open the ring. What was proven is kept in the ring's status, so that a ring whose members
-//! were changed without a proof goes on opening what it opened before, and nothing more.
+//! were changed without a proof goes on opening what it opened before, and nothing more. A ring that was deleted and
+//! comes back in an older state is known by what is [remembered](super::memory) of it.
 
 use std::collections::{BTreeMap, HashSet};
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use seal_crds::{
-    KeyRing, KeyRingSpec,
+    CLUSTER_CONFIG_MAP, KeyRing, KeyRingSpec,
     condition::{KeyRingReason, RecoverableReason},
     key_ring,
 };
 use seal_envelope::{KeyError, KeyId, Recipient, RingError, RingKey, WrapError};
 use thiserror::Error;
 
-use super::identity::ClusterIdentity;
+use super::{identity::ClusterIdentity, memory::Remembered};
 
 /// A ring as this controller sees it.
 #[derive(Clone)]
@@ -49,8 +50,8 @@ pub struct OpenedKey {
     pub is_disabled: bool,
 }
 
-/// Opens what can be opened of `object`.
-pub fn open(object: &KeyRing, identities: &[ClusterIdentity]) -> OpenedRing {
+/// Opens what can be opened of `object`. `remembered`: the keys that a ring of this name had here.
+pub fn open(object: &KeyRing, identities: &[ClusterIdentity], remembered: &[Remembered]) -> OpenedRing {
     let name = object.metadata.name.clone().unwrap_or_default();
     let ring = match object.ring() {
         Ok(ring) => ring,
@@ -80,7 +81,8 @@ pub fn open(object: &KeyRing, identities: &[ClusterIdentity]) -> OpenedRing {
                 None
             }
         };
-        keys.push(OpenedKey { id, opened, is_proven: before.contains(&id), is_disabled: key.is_disabled() });
+        let is_disabled = key.is_disabled() || remembered.iter().any(|before| before.id == id && before.is_disabled);
+        keys.push(OpenedKey { id, opened, is_proven: before.contains(&id), is_disabled });
     }
 
     let verdict = if let Some(problem) = problem {
@@ -95,7 +97,7 @@ pub fn open(object: &KeyRing, identities: &[ClusterIdentity]) -> OpenedRing {
         }
     };
     // A shrunk ring is the gravest: a key that was taken out silently locks its values.
-    let (reason, message) = rewritten(object, &keys).unwrap_or(verdict);
+    let (reason, message) = rewritten(object, &keys, remembered).unwrap_or(verdict);
     OpenedRing { name, keys, members, reason, message, recoverable }
 }
 
@@ -158,17 +160,33 @@ fn proven_before(object: &KeyRing) -> HashSet<KeyId> {
     keys.filter(|key| key.proven).filter_map(|key| key.id.parse().ok()).collect()
 }
 
-/// Keys are append-only; the API server sees to it, except where the ring was deleted or restored around it.
-fn rewritten(object: &KeyRing, keys: &[OpenedKey]) -> Option<(KeyRingReason, String)> {
-    let before = object.status.iter().flat_map(|status| &status.keys);
-    let changed = before.zip(keys.iter().map(Some).chain(std::iter::repeat(None)));
-    for (before, now) in changed {
-        if now.is_none_or(|now| now.id.to_string() != before.id) {
-            let message = format!("key {} was removed, changed or moved; a ring only ever grows", before.id);
-            return Some((KeyRingReason::KeysRewritten, message));
-        }
-    }
-    None
+/// Keys are append-only and disabled for good. The API server sees to it while the object lives; beyond its deletion,
+/// what is remembered does.
+fn rewritten(object: &KeyRing, keys: &[OpenedKey], remembered: &[Remembered]) -> Option<(KeyRingReason, String)> {
+    let in_status = object.status.iter().flat_map(|status| &status.keys).map(|key| key.id.clone());
+    let lost = lost(in_status, keys).or_else(|| lost(remembered.iter().map(|key| key.id.to_string()), keys));
+    let enabled = || {
+        let enabled = object.spec.keys.iter().zip(keys).find(|(key, seen)| seen.is_disabled && !key.is_disabled())?.1;
+        Some(format!("key {} was disabled here, and stays so", enabled.id))
+    };
+    let what =
+        lost.map(|id| format!("key {id} was removed, changed or moved; a ring only ever grows")).or_else(enabled)?;
+    let name = object.metadata.name.as_deref().unwrap_or_default();
+    let way_out = if remembered.is_empty() {
+        String::new()
+    } else {
+        format!(
+            "; apply its last state, or, if it was begun anew on purpose, remove ring.{name} from ConfigMap \
+             {CLUSTER_CONFIG_MAP}"
+        )
+    };
+    Some((KeyRingReason::KeysRewritten, format!("{what}{way_out}")))
+}
+
+/// The first of these keys that is not where it was.
+fn lost(before: impl Iterator<Item = String>, keys: &[OpenedKey]) -> Option<String> {
+    let now = keys.iter().map(Some).chain(std::iter::repeat(None));
+    before.zip(now).find(|(before, now)| now.is_none_or(|now| now.id.to_string() != *before)).map(|(before, _)| before)
 }
 
 /// Somebody who is not this controller and for whom every key is wrapped.
@@ -237,6 +255,7 @@ mod tests {
     use seal_envelope::{Identity, Member};
 
     use super::*;
+    use crate::keys::Memory;
 
     fn identity(number: u32) -> ClusterIdentity {
         ClusterIdentity { number, identity: Identity::generate().unwrap() }
@@ -269,7 +288,7 @@ mod tests {
         let (own, recovery) = (identity(1), identity(2));
         let ring = ring(vec![member("cluster", &own), member("recovery", &recovery)]);
         for identity in [own, recovery] {
-            let opened = open(&ring, &[identity]);
+            let opened = open(&ring, &[identity], &[]);
             assert_eq!((opened.reason, opens(&opened)), (KeyRingReason::Opened, vec![true]), "{}", opened.message);
             assert_eq!(opened.recoverable, RecoverableReason::OtherMembers);
         }
@@ -278,20 +297,20 @@ mod tests {
     #[test]
     fn a_ring_without_another_member_is_not_recoverable() {
         let own = identity(1);
-        let opened = open(&ring(vec![member("cluster", &own)]), &[own]);
+        let opened = open(&ring(vec![member("cluster", &own)]), &[own], &[]);
         assert_eq!((opened.reason, opened.recoverable), (KeyRingReason::Opened, RecoverableReason::OnlyThisCluster));
     }
 
     #[test]
     fn any_of_several_identities_opens() {
         let (old, new) = (identity(1), identity(2));
-        let opened = open(&ring(vec![member("cluster", &old)]), &[new, old]);
+        let opened = open(&ring(vec![member("cluster", &old)]), &[new, old], &[]);
         assert_eq!(opened.keys[0].opened.as_ref().map(|(_, member)| member.as_str()), Some("cluster"));
     }
 
     #[test]
     fn a_ring_of_others_does_not_open() {
-        let opened = open(&ring(vec![member("other", &identity(1))]), &[identity(1)]);
+        let opened = open(&ring(vec![member("other", &identity(1))]), &[identity(1)], &[]);
         assert_eq!((opened.reason, opens(&opened)), (KeyRingReason::NotAMember, vec![false]));
     }
 
@@ -303,7 +322,7 @@ mod tests {
         for wrap in ["AAAA".to_owned(), other.spec.keys[0].wraps["cluster"].clone(), "%".to_owned()] {
             let mut ring = good.clone();
             ring.spec.keys[0].wraps.insert("cluster".into(), wrap);
-            let opened = open(&ring, std::slice::from_ref(&own));
+            let opened = open(&ring, std::slice::from_ref(&own), &[]);
             assert_eq!((opened.reason, opens(&opened)), (KeyRingReason::WrapInvalid, vec![false]));
             assert!(opened.message.contains("key 1") && opened.message.contains("cluster"), "{}", opened.message);
         }
@@ -313,7 +332,7 @@ mod tests {
     fn a_planted_key_does_not_open_and_those_proven_before_go_on() {
         let own = identity(1);
         let mut ring = ring(vec![member("cluster", &own)]);
-        let before = open(&ring, std::slice::from_ref(&own));
+        let before = open(&ring, std::slice::from_ref(&own), &[]);
         remembered(&mut ring, &before);
         // Somebody with the members' public halves alone appends a key of his own.
         let planted = RingKey::generate().unwrap();
@@ -321,22 +340,44 @@ mod tests {
         key.recipient = planted.recipient().to_string();
         key.set_wrap("cluster", &planted.wrap(own.identity.recipient()).unwrap());
         ring.spec.keys.push(key);
-        let opened = open(&ring, std::slice::from_ref(&own));
+        let opened = open(&ring, std::slice::from_ref(&own), &[]);
         assert_eq!((opened.reason, opens(&opened)), (KeyRingReason::NotProven, vec![true, false]));
 
         ring.status = None;
-        assert_eq!(opens(&open(&ring, std::slice::from_ref(&own))), [false, false], "nothing was ever proven");
+        assert_eq!(opens(&open(&ring, std::slice::from_ref(&own), &[])), [false, false], "nothing was ever proven");
     }
 
     #[test]
     fn a_ring_that_lost_a_key_is_named() {
         let own = identity(1);
         let mut ring = ring(vec![member("cluster", &own)]);
-        let opened = open(&ring, std::slice::from_ref(&own));
+        let opened = open(&ring, std::slice::from_ref(&own), &[]);
         remembered(&mut ring, &opened);
         let other = super::tests::ring(vec![member("cluster", &own)]);
         ring.spec = other.spec;
-        assert_eq!(open(&ring, &[own]).reason, KeyRingReason::KeysRewritten);
+        assert_eq!(open(&ring, &[own], &[]).reason, KeyRingReason::KeysRewritten);
+    }
+
+    #[test]
+    fn of_a_ring_that_was_deleted_only_the_last_state_comes_back_unnamed() {
+        let own = identity(1);
+        let mut ring = ring(vec![member("cluster", &own)]);
+        let open_with = |ring: &KeyRing, memory: &Memory| open(ring, std::slice::from_ref(&own), memory.of("prod"));
+        let older = ring.clone();
+        ring.spec.keys[0].disabled = Some(true);
+        let mut memory = Memory::default();
+        memory.learn(&open_with(&ring, &memory));
+        assert_eq!(open_with(&ring, &memory).reason, KeyRingReason::Opened, "the same state");
+
+        let opened = open_with(&older, &memory);
+        assert_eq!((opened.reason, opened.keys[0].is_disabled), (KeyRingReason::KeysRewritten, true));
+        assert!(opened.message.contains("ring.prod"), "the way out is named: {}", opened.message);
+        let before = memory.clone();
+        memory.learn(&opened);
+        assert_eq!(memory, before, "nothing is learnt from it");
+        let other = super::tests::ring(vec![member("cluster", &own)]);
+        assert_eq!(open_with(&other, &memory).reason, KeyRingReason::KeysRewritten);
+        assert_eq!(open_with(&other, &Memory::default()).reason, KeyRingReason::Opened);
     }
 
     #[test]
@@ -344,7 +385,7 @@ mod tests {
         let own = identity(1);
         let mut ring = ring(vec![member("cluster", &own)]);
         ring.spec.members.push(ring.spec.members[0].clone());
-        let opened = open(&ring, &[own]);
+        let opened = open(&ring, &[own], &[]);
         assert_eq!((opened.reason, opened.keys.len()), (KeyRingReason::InvalidSpec, 0));
     }
 }

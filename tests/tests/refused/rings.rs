@@ -2,7 +2,7 @@
 
 use kube::api::Api;
 use seal_crds::KeyRing;
-use seal_crds::condition::SealedSecretReason::{KeyNotFound, KeyNotProven};
+use seal_crds::condition::SealedSecretReason::{KeyDisabled, KeyNotFound, KeyNotProven};
 use seal_crds::condition::{READY, find};
 use seal_tests::stage::RECOVERY;
 use seal_tests::{Context, Result, Stage, in_namespace, manifests, wait};
@@ -195,5 +195,34 @@ fn a_ring_that_claims_a_members_recipient_or_disables_anothers_key_harms_no_othe
         }
         stage.ring_is("KeyInTwoRings").await?;
         stage.establish("db", &[("password", "1")]).await.map(drop)
+    });
+}
+
+#[test]
+fn a_ring_that_was_deleted_comes_back_in_its_last_state_and_an_older_one_is_named() {
+    in_namespace(|space| async move {
+        let (stage, _) = Stage::shared(space).await?;
+        let older = stage.laptop.read(&stage.ring_file())?;
+        let file = stage.seal("db", &[("password", "s3cret")])?;
+        let first = stage.rings().get(&stage.ring).await?.status.unwrap_or_default().keys[0].id.clone();
+        stage.laptop.seal(&["ring", "rotate", &stage.ring, "-i", RECOVERY, "--yes"])?;
+        stage.laptop.seal(&["ring", "disable", &stage.ring, &first, "-i", RECOVERY, "--yes"])?;
+        let last = stage.laptop.read(&stage.ring_file())?;
+        stage.apply(&stage.ring_file()).await?;
+        stage.ring_is("Opened").await?;
+        stage.apply(&file).await?;
+        stage.reason("db", KeyDisabled).await?;
+
+        for (state, is_older) in [(&last, false), (&older, true), (&last, false)] {
+            stage.rings().delete(&stage.ring, &kube::api::DeleteParams::default()).await?;
+            stage.reason("db", KeyNotFound).await?;
+            stage.laptop.write(&stage.ring_file(), state)?;
+            stage.apply(&stage.ring_file()).await?;
+            stage.ring_is(if is_older { "KeysRewritten" } else { "Opened" }).await?;
+            // In both, what was disabled stays so.
+            stage.reason("db", KeyDisabled).await?;
+            stage.holds_nothing("db").await?;
+        }
+        Ok(())
     });
 }
