@@ -15,7 +15,7 @@ use std::{
 
 use futures::FutureExt;
 use tokio::{
-    sync::{Notify, watch},
+    sync::{Notify, Semaphore, watch},
     task::JoinSet,
 };
 use tracing::{debug, info};
@@ -28,6 +28,9 @@ use crate::{
 
 /// No settled object is verified so soon after a start: a cluster that comes up has other worries.
 const QUIET_START: Duration = Duration::from_secs(600);
+/// Bytes of objects that are worked on at one time. Each is in memory several times over: read, opened, rendered, sent.
+const IN_HAND: usize = 12 * 1024 * 1024;
+const KIB: usize = 1024;
 /// How long work that is under way may take once the process is to end.
 const DRAIN: Duration = Duration::from_secs(20);
 
@@ -40,6 +43,8 @@ pub struct Engine {
     context: Context,
     queue: Arc<Mutex<Queue<Key>>>,
     woken: Arc<Notify>,
+    /// A permit for each KiB that may be worked on.
+    in_hand: Arc<Semaphore>,
     /// Whether there is anything to be done here at all (leading, caches synced, keys loaded), and for which time it is.
     term: watch::Receiver<Term>,
     verify_every: Option<Duration>,
@@ -51,8 +56,9 @@ impl Engine {
         let seed = std::process::id().into();
         let limits = Limits { slots: workers, kept_for_fresh: workers / 4, seed, ..Limits::default() };
         let queue = Arc::new(Mutex::new(Queue::new(limits)));
+        let in_hand = Arc::new(Semaphore::new(IN_HAND / KIB));
         let verify_every = context.verify_every;
-        Self { context, queue, woken: Arc::default(), term, verify_every }
+        Self { context, queue, woken: Arc::default(), in_hand, term, verify_every }
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue<Key>> {
@@ -173,6 +179,8 @@ impl Engine {
     }
 
     async fn work(self, run: Run<Key>) {
+        let size = self.context.store().summary(&run.key).map_or(0, |summary| summary.size);
+        let _in_hand = self.in_hand.acquire_many(permits(size)).await;
         let started = Instant::now();
         let verify = run.lane == Lane::Periodic;
         let look = guarded(sealed::reconcile(&self.context, &run.key, verify, run.attempt)).await;
@@ -205,6 +213,11 @@ impl Engine {
     }
 }
 
+/// What an object of this size takes of [`IN_HAND`]. The largest must not wait for ever.
+fn permits(size: usize) -> u32 {
+    u32::try_from((size.min(IN_HAND) / KIB).max(1)).unwrap_or(1)
+}
+
 /// The outcome of a look, or none if it panicked: a fault costs the one object its backoff, and not its slot for ever.
 async fn guarded<T>(look: impl Future<Output = T>) -> Option<T> {
     AssertUnwindSafe(look).catch_unwind().await.ok()
@@ -220,6 +233,14 @@ fn lane(cause: Cause) -> Lane {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_object_is_too_large_to_get_its_turn() {
+        let all = u32::try_from(IN_HAND / KIB).unwrap();
+        for (size, expected) in [(0, 1), (KIB, 1), (IN_HAND, all), (usize::MAX, all)] {
+            assert_eq!(permits(size), expected, "{size}");
+        }
+    }
 
     #[tokio::test]
     async fn a_look_that_panics_ends_like_any_other() {

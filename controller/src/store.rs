@@ -4,7 +4,8 @@
 //! done for one, without a request and without opening a value (`docs/design/controller.md` 4).
 //!
 //! Ten thousand objects have to fit into a few megabytes. So an object is kept as a [`Summary`]; its sealed values
-//! stay only while it waits for its turn, within a budget, and are fetched again where the budget did not suffice. Of
+//! stay only while it waits for its turn, within a budget, and are fetched again where the budget did not suffice. While
+//! another replica leads, nothing waits here. Of
 //! Secrets only metadata ever arrives, and of that only what [`OwnedSecret`] holds is kept.
 
 use std::{
@@ -89,6 +90,8 @@ pub struct Summary {
     is_deleting: bool,
     /// Whether its spec could be read at all.
     pub is_readable: bool,
+    /// About how many bytes it has.
+    pub size: usize,
     target: Arc<str>,
     key_ids: Box<[KeyId]>,
     shape: Option<Shape>,
@@ -156,6 +159,11 @@ struct Entry {
     course: Option<Box<Course>>,
 }
 
+/// What an object has besides its own bytes while it waits.
+const OVERHEAD: usize = 2048;
+/// No object that etcd takes has more bytes.
+const LARGEST: usize = 1536 * 1024;
+
 /// The objects, the Secrets, and what connects them.
 #[derive(Debug)]
 pub struct Store {
@@ -168,6 +176,8 @@ pub struct Store {
     /// Bytes of `full` that are kept, and how many may be.
     waiting: usize,
     budget: usize,
+    /// Whether objects wait for a turn here at all.
+    is_kept: bool,
     objects_seen: HashSet<Key>,
     secrets_seen: HashSet<Key>,
     /// How far the watches have come: everything up to these versions has been told, deletions included.
@@ -185,6 +195,7 @@ impl Store {
             strangers: HashMap::new(),
             waiting: 0,
             budget,
+            is_kept: true,
             objects_seen: HashSet::new(),
             secrets_seen: HashSet::new(),
             objects_told: 0,
@@ -192,13 +203,25 @@ impl Store {
         }
     }
 
+    /// Whether whole objects are kept for their turn: only where they get one.
+    pub fn keep_waiting(&mut self, is_kept: bool) {
+        self.is_kept = is_kept;
+        if !is_kept {
+            self.drop_waiting();
+        }
+    }
+
+    fn drop_waiting(&mut self) {
+        self.objects.values_mut().for_each(|entry| entry.full = None);
+        self.waiting = 0;
+    }
+
     // === SealedSecrets ===
 
     /// A list of all SealedSecrets begins. What waited may have been given by an older CRD, and is fetched again.
     pub fn begin_objects(&mut self) {
         self.objects_seen.clear();
-        self.objects.values_mut().for_each(|entry| entry.full = None);
-        self.waiting = 0;
+        self.drop_waiting();
     }
 
     /// One of the list.
@@ -255,7 +278,11 @@ impl Store {
         });
         if is_echo {
             if let Some(entry) = self.objects.get_mut(&key) {
+                self.waiting -= entry.waiting();
+                // What waits is at another version now, and would be fetched anyway.
+                entry.full = entry.full.take().filter(|_| entry.summary.resource_version == summary.resource_version);
                 entry.summary = summary;
+                self.waiting += entry.waiting();
             }
             return Wake::new();
         }
@@ -273,7 +300,7 @@ impl Store {
             }
         }
         // A settled object is probably never needed whole.
-        let full = object.ok().filter(|_| summary.known.is_none()).map(Arc::new);
+        let full = object.ok().filter(|_| self.is_kept && summary.known.is_none()).map(Arc::new);
         let is_same_object = old.as_ref().is_some_and(|old| old.summary.uid == summary.uid);
         let (intended, contest, course) = old.map_or((None, None, None), |old| (old.intended, old.contest, old.course));
         let mut entry = Entry { summary, full, intended, contest, course: course.filter(|_| is_same_object) };
@@ -320,7 +347,7 @@ impl Store {
 
     /// Keeps the whole object for the next look, as far as the budget suffices.
     pub fn keep_full(&mut self, key: &Key, object: Arc<SealedSecret>) {
-        let Some(entry) = self.objects.get_mut(key) else { return };
+        let Some(entry) = self.objects.get_mut(key).filter(|_| self.is_kept) else { return };
         let before = entry.waiting();
         entry.full = Some(object);
         let waiting = self.waiting - before + entry.waiting();
@@ -648,8 +675,7 @@ impl Store {
 
 impl Entry {
     fn waiting(&self) -> usize {
-        let Some(full) = &self.full else { return 0 };
-        2048 + full.spec.encrypted_data.iter().map(|(key, token)| key.len() + token.len()).sum::<usize>()
+        if self.full.is_some() { OVERHEAD + self.summary.size } else { 0 }
     }
 }
 
@@ -664,6 +690,7 @@ impl Summary {
             summary.target = target.into();
         }
         summary.is_readable = true;
+        summary.size = size(object);
         summary.key_ids = key_ids.into();
         summary.shape = target::expected_shape(object);
         summary.known = known(object);
@@ -681,6 +708,8 @@ impl Summary {
             created: metadata.creation_timestamp.as_ref().map(|time| time.0),
             is_deleting: metadata.deletion_timestamp.is_some(),
             is_readable: false,
+            // Nobody knows.
+            size: LARGEST,
             target: key.name.clone(),
             key_ids: Box::default(),
             shape: None,
@@ -778,6 +807,30 @@ fn ready(object: &SealedSecret) -> Ready {
         Some((true, Ok(reason))) => Ready::Yes(reason),
         Some((false, Ok(reason))) => Ready::No(reason),
         _ => Ready::Unknown,
+    }
+}
+
+/// The bytes of an object, but for its status.
+fn size(object: &SealedSecret) -> usize {
+    let ObjectMeta { labels, annotations, .. } = &object.metadata;
+    let texts = labels.iter().chain(annotations).flatten().map(|(key, value)| key.len() + value.len());
+    let mut spec = Counted(0);
+    // Only a writer that fails could fail here.
+    serde_json::to_writer(&mut spec, &object.spec).ok();
+    spec.0 + texts.sum::<usize>()
+}
+
+/// Counts what is written.
+struct Counted(usize);
+
+impl std::io::Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 
@@ -1081,6 +1134,34 @@ mod tests {
         assert!(store.take_full(&key("c")).is_none(), "it needs nothing");
         store.apply_object(Ok(object("b", "b", 2)));
         assert!(store.take_full(&key("b")).is_some(), "there is room again");
+    }
+
+    #[test]
+    fn a_template_and_annotations_count_as_waiting_and_nothing_waits_where_another_leads() {
+        let large = "x".repeat(3000);
+        let mut template = object("t", "t", 1);
+        template.spec.template =
+            serde_json::from_value(json!({"data": {"url": large}, "metadata": {"annotations": {}}})).unwrap();
+        let mut annotated = object("n", "n", 1);
+        annotated.metadata.annotations = Some([("note".to_owned(), large)].into());
+        for object in [template, annotated] {
+            let mut store = Store::new(3000);
+            let key = Key::of(&object.metadata);
+            store.list_object(Ok(object));
+            assert!(store.take_full(&key).is_none(), "{key} is larger than the budget");
+        }
+        let mut store = store();
+        store.list_object(Ok(object("a", "a", 1)));
+        let mut annotated = object("a", "a", 1);
+        annotated.metadata.annotations = Some([("note".to_owned(), "x".repeat(9000))].into());
+        annotated.metadata.resource_version = Some("99".into());
+        assert!(store.apply_object(Ok(annotated)).is_empty(), "an annotation is no news");
+        store.keep_waiting(false);
+        store.list_object(Ok(object("b", "b", 1)));
+        assert!(["a", "b"].iter().all(|name| store.take_full(&key(name)).is_none()));
+        store.keep_waiting(true);
+        store.apply_object(Ok(object("b", "b", 2)));
+        assert!(store.take_full(&key("b")).is_some());
     }
 
     #[test]

@@ -162,6 +162,7 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
         _ = &mut server => Some(RunError::Ended("HTTP server")),
         end = task("CRD watch", schema::watch(client, notice)) => Some(end),
         end = task("leadership", authority) => Some(end),
+        end = task("store", keep_while_led(is_led.clone(), context.clone())) => Some(end),
         end = task("readiness", readiness) => Some(end),
         end = task("SealedSecret watch", object_watch) => Some(end),
         end = task("Secret watch", secret_watch) => Some(end),
@@ -235,6 +236,17 @@ impl Signals {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Lets whole objects wait for their turn while this replica leads.
+async fn keep_while_led(mut is_led: watch::Receiver<bool>, context: Context) {
+    loop {
+        let is_kept = *is_led.borrow_and_update();
+        context.store().keep_waiting(is_kept);
+        if is_led.changed().await.is_err() {
+            return;
         }
     }
 }

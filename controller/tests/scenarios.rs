@@ -598,6 +598,15 @@ async fn a_template_that_fails_on_purpose_shows_no_byte_of_a_value() {
     assert!(!said.contains("112"), "{said}");
 }
 
+#[tokio::test]
+async fn of_a_client_side_apply_no_second_copy_is_kept() {
+    let mut object = Scenario::new().object();
+    let last_applied = "kubectl.kubernetes.io/last-applied-configuration";
+    object["metadata"]["annotations"] = json!({last_applied: object.to_string(), "note": "x"});
+    let kept = sealed::read::stripped(serde_json::from_value(object).unwrap()).unwrap();
+    assert_eq!(kept.metadata.annotations.unwrap().into_keys().collect::<Vec<_>>(), ["note"]);
+}
+
 /// The Secret with the credential of the store. Its lookup is never answered here, so that an errand ends when the test
 /// says how.
 const CREDENTIAL: &str = "GET /api/v1/namespaces/shop/secrets/token";

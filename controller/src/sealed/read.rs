@@ -18,6 +18,7 @@ use crate::{
     apply::DEADLINE,
     error::{ApiError, within},
     store::{Key, Store, Summary},
+    target::LAST_APPLIED,
 };
 
 /// An object as it was read.
@@ -53,6 +54,10 @@ pub async fn object(
 /// An object as a watch gave it, without what is never needed; only its metadata where its spec makes no sense.
 pub fn stripped(mut object: DynamicObject) -> Result<SealedSecret, Box<ObjectMeta>> {
     object.metadata.managed_fields = None;
+    if let Some(annotations) = &mut object.metadata.annotations {
+        // A copy of the whole object, from a client-side `kubectl apply`.
+        annotations.remove(LAST_APPLIED);
+    }
     match typed(object) {
         Read::Object(object) => Ok(Arc::unwrap_or_clone(object)),
         Read::Unreadable(object) => Err(Box::new(object.metadata)),
