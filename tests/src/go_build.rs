@@ -26,6 +26,8 @@ pub(crate) struct GoModule {
     pub(crate) sources: &'static [&'static str],
     /// The names of the programs, and their packages.
     pub(crate) programs: &'static [(&'static str, &'static str)],
+    /// Build tags: what is left out.
+    pub(crate) tags: &'static str,
     /// The linker's flags, from the version.
     pub(crate) ldflags: fn(&str) -> String,
     /// What else helps where there is no Go.
@@ -76,7 +78,8 @@ impl GoModule {
 
     fn compile(&self, recipe: &Recipe, package: &str, output: &Path, progress: &mut Progress) -> Result<()> {
         let mut go = Command::new("go")
-            .args(["build", "-v", "-mod=readonly", "-trimpath", "-buildvcs=false", "-ldflags", &recipe.ldflags, "-o"])
+            .args(["build", "-v", "-mod=readonly", "-trimpath", "-buildvcs=false"])
+            .args(["-tags", self.tags, "-ldflags", &recipe.ldflags, "-o"])
             .arg(output)
             .arg(package)
             .current_dir(self.folder)
@@ -133,6 +136,9 @@ impl Recipe {
             .to_owned();
         let ldflags = (module.ldflags)(&version);
         let mut inputs = format!("{go_mod}\0{sums}\0{ldflags}");
+        if !module.tags.is_empty() {
+            inputs = format!("{inputs}\0{}", module.tags);
+        }
         for source in module.sources {
             inputs = format!("{inputs}\0{source}\0{}", text(source)?);
         }

@@ -25,6 +25,7 @@ const MODULE: GoModule = GoModule {
     dependency: "helm.sh/helm/v4",
     sources: &[],
     programs: &[(HELM, "helm.sh/helm/v4/cmd/helm")],
+    tags: "",
     ldflags: |version| format!("-s -w -X helm.sh/helm/v4/internal/version.version={version}"),
     otherwise: None,
 };

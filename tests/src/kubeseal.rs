@@ -23,6 +23,7 @@ const MODULE: GoModule = GoModule {
         (KUBESEAL, "github.com/bitnami/sealed-secrets/cmd/kubeseal"),
         (CERTIFICATE, "sealwright.dev/tests/servers/kubeseal/certificate"),
     ],
+    tags: "",
     ldflags: |version| format!("-s -w -X main.VERSION={version}"),
     otherwise: None,
 };

@@ -24,6 +24,7 @@ pub mod manifests;
 pub mod openbao;
 pub mod pods;
 pub mod process;
+pub mod promtool;
 pub mod servers;
 pub mod space;
 pub mod stage;

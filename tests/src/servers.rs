@@ -23,6 +23,7 @@ const KUBERNETES: GoModule = GoModule {
         (APISERVER, "k8s.io/kubernetes/cmd/kube-apiserver"),
         (CONTROLLER_MANAGER, "k8s.io/kubernetes/cmd/kube-controller-manager"),
     ],
+    tags: "",
     ldflags: stamped,
     otherwise: Some("point KUBEBUILDER_ASSETS at a folder that holds them"),
 };

@@ -79,7 +79,9 @@ fn a_release_is_installed_upgraded_rolled_back_and_removed_and_no_secret_is_lost
         stage.establish("db", &[("password", "1")]).await?;
 
         let next = next_chart(&folder.path().join("next"))?;
-        helm.run(&[&["upgrade", RELEASE, text(&next)?, "--reuse-values", "--set", "workers=8"], &to[..]].concat())?;
+        helm.run(
+            &[&["upgrade", RELEASE, text(&next)?, "--reset-then-reuse-values", "--set", "workers=8"], &to[..]].concat(),
+        )?;
         assert_eq!((schema(&space).await?, workers(&space).await?), (seal_crds::SCHEMA + 1, Some("8".to_owned())));
         ended(controller).await?;
         let controller = Controller::start(&space.plane, "seal-controller-next", &[]).await?;
@@ -91,7 +93,7 @@ fn a_release_is_installed_upgraded_rolled_back_and_removed_and_no_secret_is_lost
         assert_eq!((schema(&space).await?, workers(&space).await?), (seal_crds::SCHEMA + 1, Some("24".to_owned())));
 
         // The way without an error: the older chart leaves newer definitions alone.
-        helm.run(&[&["upgrade", RELEASE, chart, "--reuse-values"], &to[..]].concat())?;
+        helm.run(&[&["upgrade", RELEASE, chart, "--reset-then-reuse-values"], &to[..]].concat())?;
         assert_eq!(schema(&space).await?, seal_crds::SCHEMA + 1);
         ended(controller).await?;
         let controller = Controller::start(&space.plane, "seal-controller-back", &[]).await?;
@@ -114,6 +116,12 @@ fn a_release_is_installed_upgraded_rolled_back_and_removed_and_no_secret_is_lost
         let _controller = Controller::start(&space.plane, "seal-controller-again", &[]).await?;
         stage.establish("again", &[("password", "4")]).await?;
         assert_eq!(identities.get("identity-1").await?.uid(), identity.uid());
+
+        // Under another name, with the definitions that are there.
+        helm.run(&[&["uninstall", RELEASE], &to[..]].concat())?;
+        helm.run(&[&["install", "other", text(&next)?, "--take-ownership"], &to[..]].concat())?;
+        let crd = Api::<Crd>::all(space.client.clone()).get(CRD).await?;
+        assert_eq!(crd.annotations()["meta.helm.sh/release-name"], "other");
         schema_is_kept(&space).await
     });
 }
