@@ -31,7 +31,7 @@ pub struct Args {
     pub namespace: Option<String>,
 
     /// Address of the HTTP endpoints
-    #[arg(long, env = "SEALWRIGHT_LISTEN", value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
+    #[arg(long, env = "SEALWRIGHT_LISTEN", value_name = "ADDRESS", default_value = "0.0.0.0:8080", value_parser = address)]
     pub listen: SocketAddr,
 
     /// Name under which this replica holds the lease, with a random part after it; the host's is the default
@@ -104,11 +104,30 @@ pub enum Command {
     Crds,
 }
 
+/// An IP address and a port.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| match text.trim_start_matches(':').parse::<u16>() {
+        Ok(port) => {
+            format!("an address and a port belong here: 0.0.0.0:{port}, or 127.0.0.1:{port} for this host alone")
+        }
+        Err(_) => "an IP address and a port belong here, such as 0.0.0.0:8080 or [::]:8080".to_owned(),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
 
     use super::*;
+
+    #[test]
+    fn a_port_alone_is_told_what_it_lacks() {
+        for given in ["8081", ":8081"] {
+            let error = Args::try_parse_from(["seal-controller", "--listen", given]).unwrap_err().to_string();
+            assert!(error.contains("127.0.0.1:8081"), "{error}");
+        }
+        assert!(Args::try_parse_from(["seal-controller", "--listen", "[::]:8081"]).is_ok());
+    }
 
     #[test]
     fn every_flag_has_its_variable() {

@@ -55,7 +55,7 @@ const WAITING_BUDGET: usize = 12 * 1024 * 1024;
 #[derive(Debug, Error)]
 pub enum RunError {
     /// No way to the API server is configured.
-    #[error("cannot tell how to reach the API server")]
+    #[error("cannot tell how to reach the API server; outside of a pod, give --kubeconfig FILE")]
     Config(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The client cannot be made.
     #[error("cannot make a client of the API server")]
