@@ -124,7 +124,9 @@ impl Engine {
                     queue.add(key.clone(), Lane::Periodic, due);
                 }
             } else {
-                queue.add(key.clone(), Lane::Drift, now);
+                // What failed the last time goes behind what may only be new.
+                let lane = if store.is_failing(key) { Lane::Retry } else { Lane::Drift };
+                queue.add(key.clone(), lane, now);
             }
         }
         info!(objects = store.len(), settled, "at work");

@@ -196,6 +196,7 @@ impl EncodeLabelValue for Lane {
         encoder.write_str(match self {
             Self::Fresh => "fresh",
             Self::Drift => "drift",
+            Self::Retry => "retry",
             Self::Periodic => "periodic",
         })
     }

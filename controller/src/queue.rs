@@ -18,21 +18,24 @@ use std::time::{Duration, Instant};
 pub enum Lane {
     /// A new or changed object: somebody waits for it.
     Fresh,
-    /// A Secret that may not be as it should, or a retry.
+    /// A Secret that may not be as it should.
     Drift,
+    /// Another try of what failed: any number of objects may fail for ever, and must not hold up repairs.
+    Retry,
     /// Verification that nobody asked for.
     Periodic,
 }
 
 impl Lane {
     /// All lanes, the most urgent first.
-    pub const ALL: [Self; 3] = [Self::Fresh, Self::Drift, Self::Periodic];
+    pub const ALL: [Self; 4] = [Self::Fresh, Self::Drift, Self::Retry, Self::Periodic];
 
     /// Its share of the runs while all lanes have work.
     const fn weight(self) -> i64 {
         match self {
             Self::Fresh => 8,
             Self::Drift => 4,
+            Self::Retry => 2,
             Self::Periodic => 1,
         }
     }
@@ -93,12 +96,12 @@ pub enum Outcome {
     },
 }
 
-/// Keys waiting in three lanes, and those running.
+/// Keys waiting in their lanes, and those running.
 pub struct Queue<K> {
     limits: Limits,
     entries: HashMap<K, Entry>,
-    waiting: [BTreeSet<Ticket<K>>; 3],
-    credit: [i64; 3],
+    waiting: [BTreeSet<Ticket<K>>; Lane::ALL.len()],
+    credit: [i64; Lane::ALL.len()],
     running: usize,
     running_unfresh: usize,
     sequence: u64,
@@ -132,8 +135,8 @@ impl<K: Clone + Eq + Ord + Hash> Queue<K> {
         Self {
             limits,
             entries: HashMap::new(),
-            waiting: [BTreeSet::new(), BTreeSet::new(), BTreeSet::new()],
-            credit: [0; 3],
+            waiting: Default::default(),
+            credit: [0; Lane::ALL.len()],
             running: 0,
             running_unfresh: 0,
             sequence: 0,
@@ -200,7 +203,7 @@ impl<K: Clone + Eq + Ord + Hash> Queue<K> {
             Outcome::Good { again } => (0, again.map(|due| (Lane::Periodic, due))),
             Outcome::Retry { at_least } => {
                 let delay = self.backoff(key, attempts).max(at_least);
-                (attempts.saturating_add(1), Some((Lane::Drift, now + delay)))
+                (attempts.saturating_add(1), Some((Lane::Retry, now + delay)))
             }
         };
         let planned = match (next, planned) {
@@ -378,15 +381,15 @@ mod tests {
         let names: Vec<String> = (0..300).map(|n| format!("{n:03}")).collect();
         let mut counted: Queue<&str> = Queue::new(Limits { slots: 1, kept_for_fresh: 0, ..Limits::default() });
         for (n, name) in names.iter().enumerate() {
-            counted.add(name, Lane::ALL[n % 3], clock.at(0.0));
+            counted.add(name, [Lane::Fresh, Lane::Drift, Lane::Periodic][n % 3], clock.at(0.0));
         }
-        let mut runs = [0; 3];
+        let mut runs = [0; Lane::ALL.len()];
         for _ in 0..130 {
             let run = counted.take(clock.at(1.0)).unwrap();
             runs[run.lane as usize] += 1;
             counted.done(&run.key, GOOD, clock.at(1.0));
         }
-        assert_eq!(runs, [80, 40, 10]);
+        assert_eq!(runs, [80, 40, 0, 10]);
 
         // Of a single fresh object and a long backlog, the fresh one is next.
         for key in ["p1", "p2", "p3"] {
@@ -396,6 +399,31 @@ mod tests {
         queue.add("new", Lane::Fresh, clock.at(2.0));
         queue.done(&"p1", GOOD, clock.at(2.0));
         assert_eq!(queue.take(clock.at(2.0)).map(|run| run.key), Some("new"));
+    }
+
+    #[test]
+    fn any_number_of_failing_objects_does_not_hold_up_repairs() {
+        let mut queue: Queue<u32> = Queue::new(Limits { slots: 1, kept_for_fresh: 0, ..Limits::default() });
+        let start = Instant::now();
+        for key in 0..1000 {
+            queue.add(key, Lane::Drift, start);
+            queue.take(start);
+            queue.done(&key, RETRY, start);
+        }
+        // All of them are due again, and have waited longer than what needs repair now.
+        let now = start + SECOND * 10;
+        for key in 1000..1010 {
+            queue.add(key, Lane::Drift, now);
+        }
+        let first: Vec<_> = std::iter::from_fn(|| {
+            let run = queue.take(now)?;
+            queue.done(&run.key, GOOD, now);
+            Some(run.key)
+        })
+        .take(16)
+        .collect();
+        assert_eq!(first.iter().filter(|key| **key >= 1000).count(), 10, "{first:?}");
+        assert!(first.iter().any(|key| *key < 1000), "they are tried all the same");
     }
 
     #[test]

@@ -364,6 +364,11 @@ impl Store {
         }
     }
 
+    /// Whether its status says, of this spec, that it is not ready.
+    pub fn is_failing(&self, key: &Key) -> bool {
+        self.summary(key).is_some_and(|summary| matches!(summary.ready, Ready::No(_)))
+    }
+
     /// All objects.
     pub fn keys(&self) -> impl Iterator<Item = &Key> {
         self.objects.keys()
