@@ -1,0 +1,4 @@
+//! Values out of a real OpenBao, through the built controller, into Secrets of a real API server.
+
+mod basics;
+mod world;
