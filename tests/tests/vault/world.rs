@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use k8s_openapi::api::{core::v1::ServiceAccount, rbac::v1::ClusterRoleBinding};
-use kube::api::{Api, DynamicObject, PostParams};
-use seal_crds::{SealedSecret, VaultStore, condition};
+use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
+use seal_crds::{REFRESH_ANNOTATION, SealedSecret, VaultStore, condition};
 use seal_tests::{Context, Controller, Result, Space, Stage, ensure, manifests, openbao::Bao, process::Guard, wait};
 use serde_json::{Value, json};
 
@@ -102,6 +102,12 @@ impl World {
         merge(&mut spec["vault"], vault);
         merge(&mut spec, more);
         self.apply("SealedSecret", name, spec).await
+    }
+
+    /// Asks for a fetch now.
+    pub(crate) async fn annotate(&self, name: &str, value: &str) -> Result<()> {
+        let patch = Patch::Merge(json!({"metadata": {"annotations": {REFRESH_ANNOTATION: value}}}));
+        self.stage.sealed().patch(name, &PatchParams::default(), &patch).await.context("annotate").map(drop)
     }
 
     async fn apply(&self, kind: &str, name: &str, spec: Value) -> Result<()> {
