@@ -12,10 +12,14 @@ use std::{
 
 use anyhow::Result;
 use k8s_openapi::api::{
-    core::v1::{Namespace, Secret, ServiceAccount},
+    core::v1::{ConfigMap, Namespace, Secret, ServiceAccount},
     rbac::v1::ClusterRoleBinding,
 };
-use kube::{Api, Client, api::PostParams};
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams, PostParams},
+};
+use rustix::process::Signal;
 use seal_controller::vault::{
     Retry, VaultFailure,
     cluster::Cluster,
@@ -449,7 +453,14 @@ fn an_outage_opens_the_breaker_and_a_recovery_is_told() {
             let proxy = FaultProxy::start(world.bao.address()).await?;
             let limits = json!({"limits": {"requestTimeout": "1s"}});
             let store = world.token_store(&format!("http://{}", proxy.address()), limits);
-            for fault in [Fault::BlackHole, Fault::Refuse, Fault::Torn(40), Fault::Answer("nonsense\r\n\r\n".into())] {
+            let faults = [
+                Fault::BlackHole,
+                Fault::Refuse,
+                Fault::Torn(40),
+                Fault::Drip(Duration::from_millis(100)),
+                Fault::Answer("nonsense\r\n\r\n".into()),
+            ];
+            for fault in faults {
                 proxy.set(Fault::None);
                 wait::until("the store answers", || async { Ok(world.fetch(&store, DB).await.ok().map(drop)) }).await?;
                 while world.events.try_recv().is_ok() {}
@@ -553,5 +564,161 @@ fn a_server_that_limits_its_rate_is_heard() {
             Ok(())
         },
         "rate-limit",
+    );
+}
+
+#[test]
+fn a_signed_token_logs_in_without_anybody_asking_the_api_server() {
+    run(
+        |world| async move {
+            world.account(&world.namespace, "app").await?;
+            let key = std::fs::read_to_string(world.plane.guard().scratch().join("certificates/sa.pub"))?;
+            world.bao.ask("POST", "sys/auth/jwt", json!({"type": "jwt"})).await?;
+            world.bao.ask("POST", "auth/jwt/config", json!({"jwt_validation_pubkeys": [key]})).await?;
+            let subject = format!("system:serviceaccount:{}:app", world.namespace);
+            let role = json!({
+                "role_type": "jwt", "bound_audiences": ["vault"], "bound_subject": subject, "user_claim": "sub",
+                "token_policies": ["read"],
+            });
+            world.bao.ask("POST", "auth/jwt/role/app", role).await?;
+            let account = json!({"jwt": {"role": "app", "serviceAccount": "app"}});
+            let store = world.store(&world.bao.url(), account, json!({}));
+            assert_eq!(text(&world.fetch(&store, DB).await.unwrap(), "u"), "ada");
+
+            // A token that somebody else made, in a Secret of the namespace.
+            let request = serde_json::from_value(json!({"spec": {"audiences": ["vault"]}, "metadata": {}}))?;
+            let accounts: Api<ServiceAccount> = Api::namespaced(world.client.clone(), &world.namespace);
+            let made = accounts.create_token_request("app", &PostParams::default(), &request).await?;
+            world.credential("jwt", &made.status.unwrap().token).await?;
+            let given = json!({"jwt": {"role": "app", "secretRef": {"name": "jwt", "key": "id"}}});
+            let mut store = world.store(&world.bao.url(), given, json!({}));
+            store.metadata.generation = Some(2);
+            assert_eq!(text(&world.fetch(&store, DB).await.unwrap(), "u"), "ada");
+            assert_eq!(world.bao.count("update auth/jwt/login")?, 2);
+            Ok(())
+        },
+        "signed-token",
+    );
+}
+
+#[test]
+fn vault_namespaces_are_honoured_for_logins_and_for_data() {
+    run(
+        |world| async move {
+            world.bao.ask("POST", "sys/namespaces/team", json!({})).await?;
+            world.bao.ask_in(Some("team"), "POST", "sys/namespaces/app", json!({})).await?;
+            let inside = "team/app";
+            world
+                .bao
+                .ask_in(Some(inside), "POST", "sys/mounts/kv", json!({"type": "kv", "options": {"version": "1"}}))
+                .await?;
+            world.bao.ask_in(Some(inside), "POST", "kv/app/db", json!({"user": "inside"})).await?;
+            let rules = json!({"policy": "path \"app/kv/*\" { capabilities = [\"read\"] }"});
+            world.bao.ask_in(Some("team"), "PUT", "sys/policies/acl/read", rules).await?;
+            let body = json!({"policies": ["read"]});
+            let made = world.bao.ask_in(Some("team"), "POST", "auth/token/create", body).await?;
+            world.credential("token", made["auth"]["client_token"].as_str().unwrap()).await?;
+            let auth = json!({"namespace": "team", "token": {"secretRef": {"name": "token", "key": "id"}}});
+            let data = "data: [{key: u, mount: kv, path: app/db, field: user, kv: 1}]";
+            let store = world.store(&world.bao.url(), auth.clone(), json!({"namespace": inside}));
+            assert_eq!(text(&world.fetch(&store, data).await.unwrap(), "u"), "inside");
+            let mut root = world.store(&world.bao.url(), auth, json!({}));
+            root.metadata.generation = Some(2);
+            assert_eq!(reason(world.fetch(&root, data).await), VaultReason::PermissionDenied);
+            Ok(())
+        },
+        "vault-namespaces",
+    );
+}
+
+#[test]
+fn a_server_that_lost_everything_is_logged_in_to_anew() {
+    run(
+        |world| async move {
+            let set_up = || async {
+                world.bao.ask("POST", "sys/auth/approle", json!({"type": "approle"})).await?;
+                world.bao.ask("POST", "auth/approle/role/app", json!({"token_policies": ["read"]})).await?;
+                world.bao.ask("POST", "auth/approle/role/app/role-id", json!({"role_id": "the-role"})).await?;
+                let id = json!({"secret_id": "the-secret-id"});
+                world.bao.ask("POST", "auth/approle/role/app/custom-secret-id", id).await
+            };
+            set_up().await?;
+            world.credential("secret-id", "the-secret-id").await?;
+            let auth = json!({"appRole": {"roleId": "the-role", "secretIdRef": {"name": "secret-id", "key": "id"}}});
+            let store = world.store(&world.bao.url(), auth, json!({}));
+            assert_eq!(text(&world.fetch(&store, DB).await.unwrap(), "p"), "first");
+
+            world.bao.kill();
+            world.bao.restart(&world.guard).await?;
+            world.bao.active().await?;
+            world.bao.mount_kv("kv", 2).await?;
+            world.bao.policy("read", READ).await?;
+            world.bao.put("kv", "app/db", json!({"user": "ada", "password": "second", "port": 1})).await?;
+            set_up().await?;
+            // Its first answer after the restart may come on a connection that is gone.
+            let values = wait::until("the store answers", || async { Ok(world.fetch(&store, DB).await.ok()) }).await?;
+            assert_eq!(text(&values, "p"), "second");
+            assert_eq!(world.bao.count("update auth/approle/login")?, 2);
+            Ok(())
+        },
+        "lost-everything",
+    );
+}
+
+#[test]
+fn a_ca_that_is_replaced_in_place_is_read_again_and_an_expired_certificate_is_named() {
+    run(
+        |mut world| async move {
+            let (old, new) = (Authority::make()?, Authority::make()?);
+            let folder = world.guard.scratch().join("tls");
+            let pair = old.server(&folder, "bao", &[], false)?;
+            std::fs::write(folder.join("ca.crt"), &old.certificate)?;
+            let bao = Bao::server(&world.guard, "tls-bao", &pair, &folder.join("ca.crt")).await?;
+            bao.mount_kv("kv", 2).await?;
+            bao.put("kv", "app/db", json!({"user": "ada"})).await?;
+            world.credential("token", &bao.root_token()).await?;
+            let maps: Api<ConfigMap> = Api::namespaced(world.client.clone(), &world.namespace);
+            let map: ConfigMap = serde_json::from_value(
+                json!({"metadata": {"name": "vault-ca"}, "data": {"ca.crt": old.certificate.clone()}}),
+            )?;
+            maps.create(&PostParams::default(), &map).await?;
+            let tls = json!({"tls": {"caFrom": {"kind": "ConfigMap", "name": "vault-ca", "key": "ca.crt"}}});
+            let mut store = world.token_store(&bao.url(), tls);
+            let user = "data: [{key: u, mount: kv, path: app/db, field: user}]";
+            world.fetch(&store, user).await.unwrap();
+
+            let generation = std::cell::Cell::new(1);
+            for (is_expired, says) in [(false, "unknown"), (true, "expired")] {
+                new.server(&folder, "bao", &[], is_expired)?;
+                // It reads its certificate again.
+                bao.process().signal(Signal::HUP)?;
+                let failure = wait::until("the certificate is refused", || {
+                    // A connection that exists, and a TLS session that is taken up again, show no certificate.
+                    generation.set(generation.get() + 1);
+                    let mut store = store.clone();
+                    store.metadata.generation = Some(generation.get());
+                    let world = &world;
+                    async move {
+                        let failure = world.fetch(&store, user).await.err();
+                        Ok(failure.filter(|failure| failure.message.contains(says)))
+                    }
+                })
+                .await?;
+                store.metadata.generation = Some(generation.get());
+                assert_eq!(failure.reason, VaultReason::VaultUnreachable, "{failure:?}");
+                let health = world.reader.health(&StoreId::of(&store)).unwrap();
+                assert_eq!(health.reason, VaultStoreReason::TLSFailed, "{health:?}");
+                if !is_expired {
+                    while world.events.try_recv().is_ok() {}
+                    let patch = Patch::Merge(json!({"data": {"ca.crt": new.certificate.clone()}}));
+                    maps.patch("vault-ca", &PatchParams::default(), &patch).await?;
+                    let back = async { while !world.events.recv().await.unwrap().is_back {} };
+                    tokio::time::timeout(Duration::from_secs(90), back).await?;
+                    world.fetch(&store, user).await.unwrap();
+                }
+            }
+            Ok(())
+        },
+        "ca-rotation",
     );
 }

@@ -13,7 +13,6 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
@@ -368,7 +367,8 @@ fn client(authority: Option<&Path>) -> Result<reqwest::Client> {
     let authority = authority.map(fs::read).transpose().context("read the CA")?.unwrap_or_default();
     let authority = reqwest::Certificate::from_pem_bundle(&authority).context("read the CA's certificate")?;
     let client = reqwest::Client::builder().no_proxy().tls_certs_only(authority).pool_max_idle_per_host(0);
-    client.timeout(Duration::from_secs(10)).build().context("make a client")
+    // Initialising writes a lot to a disk that others use.
+    client.timeout(wait::PATIENCE).build().context("make a client")
 }
 
 fn raft_config(folder: &Path, address: SocketAddr, cluster: u16, serving: &Pair) -> String {
