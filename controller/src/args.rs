@@ -73,6 +73,18 @@ pub struct Args {
     #[arg(long, env = "SEALWRIGHT_VERIFY_EVERY", value_name = "PERIOD", default_value = "6h")]
     pub verify_every: String,
 
+    /// Whether values are fetched from Vault at all; false where the rights for it are not given
+    #[arg(
+        long,
+        env = "SEALWRIGHT_VAULT",
+        value_name = "BOOL",
+        default_value_t = true,
+        action = ArgAction::Set,
+        num_args = 0..=1,
+        default_missing_value = "true"
+    )]
+    pub vault: bool,
+
     /// Whether a VaultStore may name audiences of the API server itself
     ///
     /// A token for such an audience is a credential for this cluster, in the hands of whoever runs the address of the

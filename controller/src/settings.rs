@@ -34,6 +34,8 @@ pub struct Settings {
     pub workers: usize,
     /// How often each Secret is read and compared as a whole.
     pub verify_every: Option<Duration>,
+    /// Whether values are fetched from Vault at all.
+    pub serves_vault: bool,
     /// Whether tokens that the API server would accept may be sent to a VaultStore's address.
     pub vault_allows_api_audience: bool,
 }
@@ -112,6 +114,7 @@ impl TryFrom<Args> for Settings {
             first_ring: args.keyring_create.then_some(FirstRing { name: args.keyring_name, recovery }),
             workers: usize::from(args.workers),
             verify_every: Some(period.duration()).filter(|period| !period.is_zero()),
+            serves_vault: args.vault,
             vault_allows_api_audience: args.vault_allow_api_audience,
         })
     }

@@ -93,7 +93,7 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     let (ready, is_ready) = watch::channel(false);
     let (hindrance, hindered) = watch::channel(None);
     let (recipient, published_recipient) = watch::channel(None);
-    let (synced_stores, stores) = watch::channel(false);
+    let (synced_stores, stores) = watch::channel(!settings.serves_vault);
     let (mac_key, is_mac_key) = watch::channel(None);
 
     let (keeper, published) = Keeper::new(
@@ -107,7 +107,7 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     let (index, keys) = watch::channel(Arc::new(KeyIndex::default()));
     let cluster = vault::cluster::Cluster::new(client.clone(), settings.vault_allows_api_audience);
     let (reader, store_events) = Reader::new(cluster, report.metrics.vault().clone());
-    let (errands, answered) = Errands::new(reader, is_mac_key);
+    let (errands, answered) = Errands::new(reader, settings.serves_vault, is_mac_key);
     let context = Context {
         client: client.clone(),
         writer,
@@ -167,10 +167,10 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
         end = task("SealedSecret watch", object_watch) => Some(end),
         end = task("Secret watch", secret_watch) => Some(end),
         end = task("key watch", key_watch) => Some(end),
-        end = task("VaultStore watch", store_watch) => Some(end),
-        end = task("credential watch", credential_watch) => Some(end),
-        end = task("Namespace watch", namespace_watch) => Some(end),
-        end = task("VaultStore statuses", store_statuses) => Some(end),
+        end = task("VaultStore watch", store_watch), if settings.serves_vault => Some(end),
+        end = task("credential watch", credential_watch), if settings.serves_vault => Some(end),
+        end = task("Namespace watch", namespace_watch), if settings.serves_vault => Some(end),
+        end = task("VaultStore statuses", store_statuses), if settings.serves_vault => Some(end),
         end = task("answers of Vault", answers) => Some(end),
         end = task("keys", keeper.run(is_led, is_schema_right)) => Some(end),
         end = task("Events", publisher.run()) => Some(end),

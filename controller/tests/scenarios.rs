@@ -92,7 +92,7 @@ impl Scenario {
         let report = Report { metrics, events };
         let (reader, _) = Reader::new(Cluster::new(client.clone(), false), Meter::default());
         let mac_key = watch::Sender::new(Some(MacKey::of(&Identity::generate().unwrap())));
-        let (errands, _) = Errands::new(reader, mac_key.subscribe());
+        let (errands, _) = Errands::new(reader, true, mac_key.subscribe());
         let context = Context {
             client: client.clone(),
             writer: Writer::new(client, leadership, is_schema_right),

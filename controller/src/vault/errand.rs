@@ -103,6 +103,7 @@ impl Known {
 /// Errands under way, and what has come of others.
 pub struct Errands {
     reader: Reader,
+    serves: bool,
     mac_key: watch::Receiver<Option<MacKey>>,
     stores: Mutex<HashMap<StoreId, Known>>,
     running: Mutex<HashMap<Key, Wish>>,
@@ -111,11 +112,15 @@ pub struct Errands {
 }
 
 impl Errands {
-    /// No errands; and whose will have ended.
-    pub fn new(reader: Reader, mac_key: watch::Receiver<Option<MacKey>>) -> (Arc<Self>, mpsc::UnboundedReceiver<Key>) {
+    /// No errands; and whose will have ended. Unless `serves`, each ends without anything being asked.
+    pub fn new(
+        reader: Reader,
+        serves: bool,
+        mac_key: watch::Receiver<Option<MacKey>>,
+    ) -> (Arc<Self>, mpsc::UnboundedReceiver<Key>) {
         let (ended, told) = mpsc::unbounded_channel();
         let (stores, running, answers) = Default::default();
-        (Arc::new(Self { reader, mac_key, stores, running, answers, ended }), told)
+        (Arc::new(Self { reader, serves, mac_key, stores, running, answers, ended }), told)
     }
 
     /// The way to the servers.
@@ -140,6 +145,10 @@ impl Errands {
     }
 
     async fn fetch(&self, key: &Key, errand: &Errand) -> Result<Fetched, VaultFailure> {
+        if !self.serves {
+            let message = "this controller fetches nothing from Vault: it runs with --vault=false".to_owned();
+            return Err(VaultFailure { reason: VaultReason::StoreNotFound, message, retry: Retry::Refresh });
+        }
         let mut attempts = 0;
         loop {
             attempts += 1;
