@@ -6,6 +6,7 @@ use kube::api::{DeleteParams, Patch, PatchParams};
 use seal_crds::condition::SealedSecretReason::{Contested, Synced, TargetImmutable, TargetNotOwned};
 use seal_crds::condition::{READY, find};
 use seal_crds::{OWNER_ANNOTATION, OWNER_LABEL};
+use seal_tests::stage::MEDDLER;
 use seal_tests::{Result, Stage, in_namespace, wait};
 use serde_json::json;
 
@@ -166,7 +167,7 @@ fn who_keeps_changing_it_back_is_named_and_not_fought_without_end() {
         .await?;
         let said = object.status.unwrap_or_default().conditions;
         let message = find(&said, READY).map(|c| c.message.clone()).unwrap_or_default();
-        assert!(message.contains("somebody"), "the other field manager is named: {message}");
+        assert!(message.contains(MEDDLER), "the other field manager is named: {message}");
         // Left alone, it is put right, if later.
         wait::until("the Secret is put right", || async {
             Ok((stage.data("db").await?.is_some_and(|data| data["password"] == "s3cret")).then_some(()))

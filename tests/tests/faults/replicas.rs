@@ -12,6 +12,8 @@ use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, ListParams, WatchEvent, WatchParams};
 use seal_crds::KeyRing;
 use seal_crds::{FIELD_MANAGER, OWNER_LABEL};
+use seal_tests::control_plane::http_get;
+use seal_tests::http::metric;
 use seal_tests::install::{self, CONTROLLER, NAMESPACE};
 use seal_tests::laptop::secret_manifest;
 use seal_tests::{Context, Controller, Result, Space, Stage, in_own_cluster, manifests, wait};
@@ -30,6 +32,15 @@ async fn backlog(stage: &Stage) -> Result<()> {
         objects.push(object);
     }
     try_join_all(objects.chunks(30).map(|chunk| manifests::apply(&stage.space.client, chunk))).await.map(drop)
+}
+
+/// How many objects and Secrets the API server has been asked for one by one, by anybody.
+async fn gets(stage: &Stage) -> Result<f64> {
+    let text = stage.space.client.request_text(http_get("/metrics")?).await?;
+    let of = |resource: &str| {
+        metric(&text, "apiserver_request_total", &["verb=\"GET\"", &format!(",resource=\"{resource}\"")])
+    };
+    Ok(of("secrets") + of("sealedsecrets"))
 }
 
 async fn made(stage: &Stage) -> Result<Vec<Secret>> {
@@ -135,7 +146,34 @@ fn when_the_leader_of_two_dies_in_the_middle_of_a_backlog_the_other_finishes_it_
 }
 
 #[test]
-fn a_restart_over_unchanged_objects_writes_nothing() {
+fn a_leader_frozen_in_the_middle_of_a_backlog_and_woken_writes_nothing_that_its_successor_wrote() {
+    in_own_cluster(|space| async move {
+        install::everything(&space.client).await?;
+        let first = Controller::start(&space.plane, "seal-controller-a", &[]).await?;
+        let stage = Stage::set(space).await?;
+        let _second = Controller::start(&stage.space.plane, "seal-controller-b", &[]).await?;
+        let writes = Writes::watch(&stage).await?;
+        let (applied, frozen) = futures::join!(backlog(&stage), async {
+            wait::until("the backlog is begun", || async {
+                Ok((made(&stage).await?.len() >= BACKLOG / 10).then_some(()))
+            })
+            .await?;
+            first.freeze()?;
+            made(&stage).await
+        });
+        applied?;
+        assert!(frozen?.len() < BACKLOG, "it was frozen too late to prove anything");
+        all_made(&stage).await?;
+        first.thaw()?;
+        wait::until_equal("whether the woken replica leads", 0.0, || first.metric("sealwright_leader", &[])).await?;
+        stage.establish("later", &[("password", "x")]).await?;
+        writes.assert_none();
+        Ok(())
+    });
+}
+
+#[test]
+fn a_restart_over_unchanged_objects_reads_none_of_them_and_writes_nothing() {
     in_own_cluster(|space| async move {
         install::everything(&space.client).await?;
         let controller = Controller::start(&space.plane, CONTROLLER, &[]).await?;
@@ -150,7 +188,15 @@ fn a_restart_over_unchanged_objects_writes_nothing() {
         };
         let before = versions().await?;
         controller.kill();
-        let _second = Controller::start(&stage.space.plane, "seal-controller-again", &[]).await?;
+        let read = gets(&stage).await?;
+        let second = Controller::start(&stage.space.plane, "seal-controller-again", &[]).await?;
+        wait::until("the second one has begun its work", || async {
+            Ok(second.log().contains("\"at work\"").then_some(()))
+        })
+        .await?;
+        wait::until_equal("what waits there", 0.0, || second.metric("sealwright_queue_depth", &[])).await?;
+        let read = gets(&stage).await? - read;
+        assert!(read < BACKLOG as f64 / 10.0, "{read} objects and Secrets were read one by one");
         // Something that comes after all of them shows that they have been looked at.
         stage.establish("later", &[("password", "x")]).await?;
         stage.sealed().delete("later", &DeleteParams::default()).await?;
