@@ -1,4 +1,5 @@
 //! Values out of a real OpenBao, through the built controller, into Secrets of a real API server.
 
 mod basics;
+mod wakes;
 mod world;

@@ -90,10 +90,15 @@ impl World {
 
     /// Applies VaultStore `main`, which logs in as ServiceAccount `app`; `more` overrides its spec.
     pub(crate) async fn store(&self, more: Value) -> Result<()> {
+        self.store_in(self.namespace(), more).await
+    }
+
+    /// The same in another namespace.
+    pub(crate) async fn store_in(&self, namespace: &str, more: Value) -> Result<()> {
         let login = json!({"kubernetes": {"role": "app-{namespace}", "serviceAccount": "app"}});
         let mut spec = json!({"address": self.bao.url(), "auth": login, "tls": {"allowPlaintext": true}});
         merge(&mut spec, more);
-        self.apply("VaultStore", "main", spec).await
+        self.apply("VaultStore", namespace, "main", spec).await
     }
 
     /// Applies a SealedSecret with this Vault part, which uses store `main`; `more` adds to its spec.
@@ -101,7 +106,7 @@ impl World {
         let mut spec = json!({"vault": {"storeRef": {"name": "main"}}});
         merge(&mut spec["vault"], vault);
         merge(&mut spec, more);
-        self.apply("SealedSecret", name, spec).await
+        self.apply("SealedSecret", self.namespace(), name, spec).await
     }
 
     /// Asks for a fetch now.
@@ -110,10 +115,10 @@ impl World {
         self.stage.sealed().patch(name, &PatchParams::default(), &patch).await.context("annotate").map(drop)
     }
 
-    async fn apply(&self, kind: &str, name: &str, spec: Value) -> Result<()> {
+    async fn apply(&self, kind: &str, namespace: &str, name: &str, spec: Value) -> Result<()> {
         let object: DynamicObject = serde_json::from_value(json!({
             "apiVersion": "sealwright.dev/v1alpha1", "kind": kind,
-            "metadata": {"name": name, "namespace": self.namespace()}, "spec": spec,
+            "metadata": {"name": name, "namespace": namespace}, "spec": spec,
         }))?;
         manifests::apply(&self.stage.space.client, &[object]).await.map(drop)
     }
