@@ -155,12 +155,20 @@ fn sealed_and_fetched_values_are_one_secret_or_none_and_no_key_comes_from_both()
         world.store(json!({})).await?;
         let file = world.stage.seal("db", &[("password", "sealed")])?;
         let vault = json!({"storeRef": {"name": "main"}, "data": user()});
-        world.stage.tamper(&file, |file| Ok(file["spec"]["vault"] = vault.clone())).await?;
+        let change = |file: &mut Value| {
+            file["spec"]["vault"] = vault;
+            Ok(())
+        };
+        world.stage.tamper(&file, change).await?;
         world.stage.ready("db").await?;
         world.stage.holds("db", &[("password", "sealed"), ("user", "ada")]).await?;
 
         let all = json!({"storeRef": {"name": "main"}, "dataFrom": [{"mount": "kv", "path": "app/db"}]});
-        world.stage.tamper(&file, |file| Ok(file["spec"]["vault"] = all.clone())).await?;
+        let change = |file: &mut Value| {
+            file["spec"]["vault"] = all;
+            Ok(())
+        };
+        world.stage.tamper(&file, change).await?;
         let told = world.stage.reason("db", SealedSecretReason::InvalidSpec).await?;
         let conditions = told.status.unwrap_or_default().conditions;
         let ready = condition::find(&conditions, "Ready").map(|ready| ready.message.clone()).unwrap_or_default();
