@@ -8,7 +8,14 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use k8s_openapi::api::{core::v1::ServiceAccount, rbac::v1::ClusterRoleBinding};
 use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
 use seal_crds::{REFRESH_ANNOTATION, SealedSecret, VaultStore, condition};
-use seal_tests::{Context, Controller, Result, Space, Stage, ensure, manifests, openbao::Bao, process::Guard, wait};
+use seal_tests::{
+    Context, Controller, Result, Space, Stage, ensure,
+    install::{self, CONTROLLER},
+    manifests,
+    openbao::Bao,
+    process::Guard,
+    wait,
+};
 use serde_json::{Value, json};
 
 /// What role `app-<namespace>` may read.
@@ -26,6 +33,17 @@ impl World {
     /// A namespace with ServiceAccount `app`, and an OpenBao with `kv/app/db` that the ServiceAccount may read.
     pub(crate) async fn set(space: Space) -> Result<Self> {
         let (stage, controller) = Stage::shared(space).await?;
+        Self::around(stage, controller).await
+    }
+
+    /// The same on a cluster of its own, with a controller of its own.
+    pub(crate) async fn set_own(space: Space) -> Result<Self> {
+        install::everything(&space.client).await?;
+        let controller = Controller::start(&space.plane, CONTROLLER, &[]).await?;
+        Self::around(Stage::set(space).await?, Arc::new(controller)).await
+    }
+
+    async fn around(stage: Stage, controller: Arc<Controller>) -> Result<Self> {
         let guard = Guard::start()?;
         let bao = Bao::dev(&guard, "bao").await?;
         bao.mount_kv("kv", 2).await?;
@@ -90,15 +108,24 @@ impl World {
 
     /// Applies VaultStore `main`, which logs in as ServiceAccount `app`; `more` overrides its spec.
     pub(crate) async fn store(&self, more: Value) -> Result<()> {
-        self.store_in(self.namespace(), more).await
+        self.store_at(self.namespace(), "main", more).await
+    }
+
+    /// The same under another name.
+    pub(crate) async fn store_named(&self, name: &str, more: Value) -> Result<()> {
+        self.store_at(self.namespace(), name, more).await
     }
 
     /// The same in another namespace.
     pub(crate) async fn store_in(&self, namespace: &str, more: Value) -> Result<()> {
+        self.store_at(namespace, "main", more).await
+    }
+
+    async fn store_at(&self, namespace: &str, name: &str, more: Value) -> Result<()> {
         let login = json!({"kubernetes": {"role": "app-{namespace}", "serviceAccount": "app"}});
         let mut spec = json!({"address": self.bao.url(), "auth": login, "tls": {"allowPlaintext": true}});
         merge(&mut spec, more);
-        self.apply("VaultStore", namespace, "main", spec).await
+        self.apply("VaultStore", namespace, name, spec).await
     }
 
     /// Applies a SealedSecret with this Vault part, which uses store `main`; `more` adds to its spec.
