@@ -15,6 +15,7 @@
 
 pub mod condition;
 mod definition;
+mod json_schema;
 pub mod key_ring;
 pub mod names;
 pub mod output;
@@ -24,6 +25,7 @@ pub mod sealed_secret;
 pub mod vault_store;
 
 pub use definition::{crds, crds_yaml, file_name, yaml};
+pub use json_schema::json_schemas;
 pub use key_ring::{KeyRing, KeyRingSpec, KeyRingStatus};
 pub use names::*;
 pub use period::Period;

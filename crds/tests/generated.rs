@@ -28,6 +28,17 @@ fn committed_definitions_are_those_of_the_types() {
 }
 
 #[test]
+fn committed_schemas_are_those_of_the_types() {
+    let folder = folders()[0].join("schemas");
+    let schemas: Vec<_> = seal_crds::crds().iter().flat_map(seal_crds::json_schemas).collect();
+    for (name, schema) in &schemas {
+        let committed = fs::read_to_string(folder.join(name)).unwrap_or_default();
+        assert!(committed == *schema, "{name} is out of date: run `cargo crdgen`");
+    }
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), schemas.len(), "no other is committed");
+}
+
+#[test]
 fn no_other_definition_is_committed() {
     let known: Vec<_> = seal_crds::crds().iter().map(seal_crds::file_name).collect();
     for entry in folders().iter().flat_map(|folder| fs::read_dir(folder).unwrap()) {

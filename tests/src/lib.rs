@@ -13,6 +13,7 @@ pub mod controller;
 pub mod dump;
 pub mod egress;
 pub mod fault_proxy;
+pub mod gitops;
 mod go_build;
 pub mod helm;
 pub mod http;
