@@ -419,6 +419,22 @@ fn a_revoked_token_is_replaced_at_once_and_a_denied_path_is_not_blamed_on_the_to
             assert_eq!(world.bao.count("update auth/kubernetes/login")?, 2, "the token itself is good");
             world.bao.policy("read", READ).await?;
             world.fetch(&store, DB).await.unwrap();
+
+            // The next token lives shorter than the one that somebody had planned to renew.
+            world
+                .bao
+                .ask("POST", &format!("auth/kubernetes/role/app-{}", world.namespace), json!({"token_ttl": "5s"}))
+                .await?;
+            world.bao.ask("POST", "sys/leases/revoke-prefix/auth/kubernetes/login", json!({})).await?;
+            wait::until("a third login", || async {
+                world.fetch(&store, DB).await.ok();
+                Ok((world.bao.count("update auth/kubernetes/login")? == 3).then_some(()))
+            })
+            .await?;
+            wait::until("the new token is renewed", || async {
+                Ok((world.bao.count("auth/token/renew-self")? > 0).then_some(()))
+            })
+            .await?;
             Ok(())
         },
         "revoked",

@@ -26,6 +26,7 @@ use seal_crds::{
     condition::VaultReason,
     vault_store::{CredentialRef, VaultStoreSpec},
 };
+use tokio::sync::Notify;
 use tracing::{debug, info};
 use zeroize::Zeroizing;
 
@@ -200,6 +201,8 @@ pub struct Session {
     state: tokio::sync::Mutex<State>,
     has_token: AtomicBool,
     is_kept: AtomicBool,
+    /// Tells whoever keeps the token that it is another one now, which may end sooner.
+    replaced: Notify,
     used: Mutex<Instant>,
     /// Reads that are under way. They belong to the session, so another identity cannot see them.
     flights: Mutex<Vec<(Read, Landing)>>,
@@ -214,6 +217,7 @@ impl Session {
             state: tokio::sync::Mutex::new(State::Empty),
             has_token: AtomicBool::new(false),
             is_kept: AtomicBool::new(false),
+            replaced: Notify::new(),
             used: Mutex::new(Instant::now()),
             flights: Mutex::default(),
         }
@@ -336,6 +340,7 @@ impl Session {
                 if !self.is_kept.swap(true, Ordering::Relaxed) {
                     tokio::spawn(keep(self.clone(), Arc::downgrade(link)));
                 }
+                self.replaced.notify_one();
                 Ok(token)
             }
             Err(failure) => {
@@ -479,6 +484,10 @@ async fn keep(session: Arc<Session>, link: Weak<Link>) {
         let due = session.renew(&strong).await;
         drop(strong);
         let look = Instant::now() + LOOK;
-        tokio::time::sleep_until(due.map_or(look, |due| due.min(look)).into()).await;
+        let due = due.map_or(look, |due| due.min(look));
+        tokio::select! {
+            () = tokio::time::sleep_until(due.into()) => {}
+            () = session.replaced.notified() => {}
+        }
     }
 }
