@@ -7,11 +7,17 @@
 //! Pure: time is passed in, nothing waits, nothing is random. One run per key at a time; what arrives
 //! meanwhile is remembered and runs afterwards. Every key has its own exponential backoff that never
 //! gives up. Lanes share the slots by weight, so fresh objects go ahead of a backlog and no lane
-//! starves; some slots are kept for fresh objects, so that slow repairs cannot hold all of them.
+//! starves; some slots are kept for fresh objects, so that slow repairs cannot hold all of them. Within
+//! a lane namespaces take turns.
 
-use std::collections::{BTreeSet, HashMap};
+mod line;
+
+use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
+
+use line::Line;
+pub use line::Namespaced;
 
 /// Why a key waits; in the order of urgency.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -100,15 +106,12 @@ pub enum Outcome {
 pub struct Queue<K> {
     limits: Limits,
     entries: HashMap<K, Entry>,
-    waiting: [BTreeSet<Ticket<K>>; Lane::ALL.len()],
+    waiting: [Line<K>; Lane::ALL.len()],
     credit: [i64; Lane::ALL.len()],
     running: usize,
     running_unfresh: usize,
     sequence: u64,
 }
-
-/// Orders by due time, then by arrival.
-type Ticket<K> = (Instant, u64, K);
 
 struct Entry {
     attempts: u32,
@@ -129,7 +132,7 @@ enum Next {
     Forget,
 }
 
-impl<K: Clone + Eq + Ord + Hash> Queue<K> {
+impl<K: Clone + Eq + Ord + Hash + Namespaced> Queue<K> {
     /// An empty queue.
     pub fn new(limits: Limits) -> Self {
         Self {
@@ -185,7 +188,7 @@ impl<K: Clone + Eq + Ord + Hash> Queue<K> {
     /// The next key to run, if one is due and a slot is free for it.
     pub fn take(&mut self, now: Instant) -> Option<Run<K>> {
         let lane = self.next_lane(now)?;
-        let (due, _, key) = self.waiting[lane as usize].pop_first()?;
+        let (due, key) = self.waiting[lane as usize].pop(now)?;
         let entry = self.entries.get_mut(&key)?;
         entry.state = State::Running { lane, next: Next::Nothing };
         self.running += 1;
@@ -225,16 +228,7 @@ impl<K: Clone + Eq + Ord + Hash> Queue<K> {
 
     /// How many keys are due in a lane and not running, and for how long the oldest has been.
     pub fn backlog(&self, lane: Lane, now: Instant) -> (usize, Duration) {
-        let waiting = &self.waiting[lane as usize];
-        let is_due = |ticket: &Ticket<K>| ticket.0 <= now;
-        // A backlog is mostly due as a whole, and is asked about often.
-        let due = if waiting.last().is_some_and(is_due) {
-            waiting.len()
-        } else {
-            waiting.iter().take_while(|ticket| is_due(ticket)).count()
-        };
-        let oldest = self.first_due(lane).map_or(Duration::ZERO, |due| now.saturating_duration_since(due));
-        (due, oldest)
+        self.waiting[lane as usize].backlog(now)
     }
 
     /// How many keys are running.
@@ -264,7 +258,7 @@ impl<K: Clone + Eq + Ord + Hash> Queue<K> {
     }
 
     fn first_due(&self, lane: Lane) -> Option<Instant> {
-        self.waiting[lane as usize].first().map(|(due, _, _)| *due)
+        self.waiting[lane as usize].first_due()
     }
 
     fn has_slot(&self, lane: Lane) -> bool {
@@ -293,13 +287,13 @@ impl<K: Clone + Eq + Ord + Hash> Queue<K> {
 
     fn wait(&mut self, key: K, lane: Lane, due: Instant, attempts: u32) {
         self.sequence += 1;
-        self.waiting[lane as usize].insert((due, self.sequence, key.clone()));
+        self.waiting[lane as usize].push((due, self.sequence), key.clone());
         self.entries.insert(key, Entry { attempts, state: State::Waiting { lane, due, sequence: self.sequence } });
     }
 
     fn unwait(&mut self, key: &K) {
         if let Some(Entry { state: State::Waiting { lane, due, sequence }, .. }) = self.entries.remove(key) {
-            self.waiting[lane as usize].remove(&(due, sequence, key.clone()));
+            self.waiting[lane as usize].remove((due, sequence), key);
         }
     }
 }
@@ -309,6 +303,18 @@ mod tests {
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
+
+    impl Namespaced for &str {
+        fn namespace(&self) -> &str {
+            self.split_once('/').map_or("", |(namespace, _)| namespace)
+        }
+    }
+
+    impl Namespaced for u32 {
+        fn namespace(&self) -> &str {
+            ""
+        }
+    }
 
     struct Clock(Instant);
 

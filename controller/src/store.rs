@@ -27,6 +27,7 @@ use crate::{
     fields::{Fields, Part, Shape},
     keys::KeyIndex,
     metrics::Ready,
+    queue::Namespaced,
     status, target,
     vault::{
         breaker,
@@ -43,6 +44,12 @@ pub struct Key {
     pub namespace: Arc<str>,
     /// The name.
     pub name: Arc<str>,
+}
+
+impl Namespaced for Key {
+    fn namespace(&self) -> &str {
+        &self.namespace
+    }
 }
 
 impl Key {
