@@ -820,3 +820,29 @@ async fn the_refresh_annotation_is_acted_on_once() {
     assert_eq!(scenario.look().await, Next::Settled);
     assert_eq!(scenario.lines(), [""; 0]);
 }
+
+#[tokio::test]
+async fn a_store_that_answers_nothing_does_not_fill_the_memory() {
+    let scenario = Scenario::new();
+    // Every object waits for its look here; what waits for Vault has a bound of its own.
+    *scenario.context.store() = Store::new(64 << 20);
+    let mut object = wanting(&scenario);
+    let field = "f".repeat(1000);
+    let data: Vec<_> =
+        (0..256).map(|i| json!({"key": format!("k{i}"), "mount": "kv", "path": "db", "field": field})).collect();
+    object["spec"]["vault"]["data"] = json!(data);
+    let mut ends = Vec::new();
+    for i in 0..40 {
+        object["metadata"]["name"] = json!(format!("db-{i}"));
+        object["metadata"]["uid"] = json!(format!("uid-{i}"));
+        object["spec"].as_object_mut().unwrap().retain(|part, _| part == "vault");
+        scenario.arrives(&object);
+        let key = Key::new("shop", &format!("db-{i}"));
+        ends.push(sealed::reconcile(&scenario.context, &key, false, 0).await.next);
+    }
+    let fetching = ends.iter().take_while(|next| **next == Next::Fetching).count();
+    assert!((10..20).contains(&fetching), "{ends:?}");
+    assert!(ends[fetching..].iter().all(|next| *next == Next::Later), "{ends:?}");
+    let put_off = scenario.context.store().next_fetch(&Key::new("shop", "db-39"), Instant::now()).unwrap();
+    assert!(put_off > Instant::now() + Duration::from_secs(1), "it does not come back at once");
+}

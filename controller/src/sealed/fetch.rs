@@ -33,6 +33,9 @@ use crate::{
 /// A fetch that was refused for an outage that is over is made again after this.
 const AGAIN: Duration = Duration::from_secs(1);
 
+/// An errand for which there is no room at its store comes again after this.
+const CROWDED: Duration = Duration::from_secs(5);
+
 /// What a look begins with.
 pub enum Start {
     /// It ends here.
@@ -95,8 +98,13 @@ pub async fn send(context: &Context, key: &Key, object: Arc<SealedSecret>, plan:
         store: crate::vault::link::StoreId::new(namespace, &source.store_ref.name),
         plan,
     };
+    if !context.errands.send(key, errand) {
+        if let Some((_, course)) = context.store().course(key, Instant::now()) {
+            course.put_off(Instant::now() + CROWDED);
+        }
+        return Ok(Next::Later.into());
+    }
     context.store().keep_full(key, object);
-    context.errands.send(key, errand);
     Ok(Next::Fetching.into())
 }
 

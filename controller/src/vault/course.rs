@@ -180,6 +180,11 @@ impl Course {
         self.next = Some(self.next.map_or(at, |next| next.min(at)));
     }
 
+    /// There is no room for a fetch now: it is due then.
+    pub fn put_off(&mut self, until: Instant) {
+        self.next = Some(until);
+    }
+
     /// When the next fetch is due by itself.
     pub fn next(&self) -> Option<Instant> {
         self.next

@@ -31,6 +31,10 @@ const HOLDS: Duration = Duration::from_secs(60);
 /// How often a fetch is begun anew because its store changed meanwhile.
 const ATTEMPTS: usize = 3;
 
+/// What the errands to one store may take together while they wait for it. Those beyond come again later, so that a
+/// store that answers nothing costs no more memory than this, and the others none.
+const WAITING: usize = 4 << 20;
+
 /// What one object wants.
 pub struct Errand {
     /// For which version of it.
@@ -107,6 +111,8 @@ pub struct Errands {
     mac_key: watch::Receiver<Option<MacKey>>,
     stores: Mutex<HashMap<StoreId, Known>>,
     running: Mutex<HashMap<Key, Wish>>,
+    /// Bytes of the errands to each store.
+    waiting: Mutex<HashMap<StoreId, usize>>,
     answers: Mutex<HashMap<Key, Arc<Answer>>>,
     ended: mpsc::UnboundedSender<Key>,
 }
@@ -119,8 +125,8 @@ impl Errands {
         mac_key: watch::Receiver<Option<MacKey>>,
     ) -> (Arc<Self>, mpsc::UnboundedReceiver<Key>) {
         let (ended, told) = mpsc::unbounded_channel();
-        let (stores, running, answers) = Default::default();
-        (Arc::new(Self { reader, serves, mac_key, stores, running, answers, ended }), told)
+        let (stores, running, waiting, answers) = Default::default();
+        (Arc::new(Self { reader, serves, mac_key, stores, running, waiting, answers, ended }), told)
     }
 
     /// The way to the servers.
@@ -128,20 +134,31 @@ impl Errands {
         &self.reader
     }
 
-    /// Begins to fetch for an object, unless that is under way.
-    pub fn send(self: &Arc<Self>, key: &Key, errand: Errand) {
+    /// Begins to fetch for an object, unless that is under way. Gives false if too much is: then it is to be sent later.
+    pub fn send(self: &Arc<Self>, key: &Key, errand: Errand) -> bool {
         let mut running = lock(&self.running);
         if running.get(key) == Some(&errand.wish) {
-            return;
+            return true;
+        }
+        let weight = errand.plan.weight();
+        {
+            let mut waiting = lock(&self.waiting);
+            let waiting = waiting.entry(errand.store.clone()).or_default();
+            if *waiting + weight > WAITING && *waiting > 0 {
+                return false;
+            }
+            *waiting += weight;
         }
         running.insert(key.clone(), errand.wish);
         drop(running);
         lock(&self.answers).remove(key);
-        let end = End { errands: self.clone(), key: key.clone(), wish: errand.wish };
+        let (errands, store) = (self.clone(), errand.store.clone());
+        let end = End { errands, key: key.clone(), wish: errand.wish, store, weight };
         tokio::spawn(async move {
             let result = end.errands.fetch(&end.key, &errand).await;
             end.errands.keep(&end.key, Answer::new(errand.wish, result));
         });
+        true
     }
 
     async fn fetch(&self, key: &Key, errand: &Errand) -> Result<Fetched, VaultFailure> {
@@ -283,10 +300,20 @@ struct End {
     errands: Arc<Errands>,
     key: Key,
     wish: Wish,
+    store: StoreId,
+    weight: usize,
 }
 
 impl Drop for End {
     fn drop(&mut self) {
+        let mut waiting = lock(&self.errands.waiting);
+        if let Some(bytes) = waiting.get_mut(&self.store) {
+            *bytes -= self.weight;
+            if *bytes == 0 {
+                waiting.remove(&self.store);
+            }
+        }
+        drop(waiting);
         let mut running = lock(&self.errands.running);
         if running.get(&self.key) == Some(&self.wish) {
             running.remove(&self.key);

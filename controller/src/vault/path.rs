@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
-use regex::RegexSet;
+use regex::{RegexSet, RegexSetBuilder};
 use seal_crds::{
     VaultStoreSpec,
     sealed_secret::{Decode, OnMissing, VaultSource},
@@ -26,6 +26,9 @@ const NOT_A_MOUNT: [&str; 4] = ["sys", "auth", "identity", "cubbyhole"];
 /// In a namespace of such a name, `kv/{namespace}/*` would mean the whole engine to a request in the way of version 1.
 const KV_WORDS: [&str; 8] =
     ["config", "data", "delete", "destroy", "detailed-metadata", "metadata", "subkeys", "undelete"];
+
+/// The most that one entry's patterns may take, compiled.
+const LARGEST_PATTERN: usize = 1 << 20;
 
 /// The version of a KV engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -75,12 +78,35 @@ pub enum Take {
         /// Which read, by its position in the plan.
         read: usize,
         /// Only fields whose names match one of these, unless there are none.
-        include: RegexSet,
+        include: Patterns,
         /// Put before each name.
         prefix: String,
         /// How every field is encoded.
         decode: Option<Decode>,
     },
+}
+
+/// Regular expressions that are known to be some. Compiled they take many times their length, so they are that only
+/// while they are used: a plan may wait for a server, and anybody's plans are many.
+#[derive(Clone, Debug, Default)]
+pub struct Patterns(Vec<String>);
+
+impl Patterns {
+    /// None: one of them is no regular expression, or they are too large.
+    fn of(patterns: &[String]) -> Option<Self> {
+        let patterns = Self(patterns.to_vec());
+        patterns.compiled().map(|_| patterns)
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Ready for use. It worked once, so it works.
+    pub fn compiled(&self) -> Option<RegexSet> {
+        RegexSetBuilder::new(&self.0).size_limit(LARGEST_PATTERN).dfa_size_limit(LARGEST_PATTERN).build().ok()
+    }
 }
 
 /// A well-formed `spec.vault`: each distinct path once, and what is taken out of the answers, the weakest first.
@@ -130,8 +156,7 @@ impl Plan {
         let mut plan = Self { reads: Vec::new(), takes: Vec::new(), on_missing: source.on_missing.unwrap_or_default() };
         for entry in &source.data_from {
             let read = plan.read(&entry.mount, &entry.path, entry.kv, entry.version)?;
-            let include = regex::RegexSetBuilder::new(&entry.include).size_limit(1 << 20).build();
-            let include = include.map_err(|_| PlanError::Include(plan.reads[read].place()))?;
+            let include = Patterns::of(&entry.include).ok_or_else(|| PlanError::Include(plan.reads[read].place()))?;
             let prefix = entry.prefix.clone().unwrap_or_default();
             plan.takes.push(Take::All { read, include, prefix, decode: entry.decode });
         }
@@ -145,6 +170,16 @@ impl Plan {
             plan.takes.push(Take::Field { read, key, field, decode: entry.decode });
         }
         Ok(plan)
+    }
+
+    /// About how many bytes it takes while it waits.
+    pub fn weight(&self) -> usize {
+        let reads = self.reads.iter().map(|read| 64 + read.mount.len() + read.path.len());
+        let takes = self.takes.iter().map(|take| match take {
+            Take::Field { key, field, .. } => 64 + key.len() + field.len(),
+            Take::All { include, prefix, .. } => 64 + prefix.len() + include.0.iter().map(String::len).sum::<usize>(),
+        });
+        512 + reads.sum::<usize>() + takes.sum::<usize>()
     }
 
     /// The distinct requests.

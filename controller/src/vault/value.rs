@@ -135,8 +135,9 @@ pub fn compose(plan: &Plan, answers: &[Option<Arc<Content>>]) -> Result<Values, 
                 values.insert(key.clone(), value);
             }
             Take::All { include, prefix, decode, .. } => {
+                let Some(pattern) = include.compiled() else { continue };
                 for (name, json) in &content.fields {
-                    if !include.is_empty() && !include.is_match(name) {
+                    if !include.is_empty() && !pattern.is_match(name) {
                         continue;
                     }
                     // Whoever takes everything takes what is there; null is nothing.
