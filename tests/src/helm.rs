@@ -53,6 +53,11 @@ impl Helm {
         Ok(Self { kubeconfig: Some(kubeconfig), ..Self::find()? })
     }
 
+    /// Where it is.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// Runs it; what it prints, or everything that it said when it fails.
     pub fn run<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Result<String> {
         let output = self.output(arguments)?;

@@ -19,6 +19,7 @@ pub mod helm;
 pub mod http;
 pub mod install;
 pub mod kubeconfig;
+pub mod kubectl;
 pub mod kubeseal;
 pub mod laptop;
 pub mod manifests;

@@ -5,3 +5,4 @@ mod readme;
 mod releases;
 mod rights;
 mod values;
+mod walk;

@@ -1,0 +1,113 @@
+//! `docs/operations/install.md`, followed word by word in a shell, with the real kubectl, Helm, git and `seal`.
+//!
+//! Only what a node would do is played: once the chart is installed, the built controller is started as its Deployment
+//! says, and the Deployment's status says so.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use kube::Client;
+use kube::api::{Api, Patch, PatchParams};
+use rustix::process::Signal;
+use seal_tests::binaries::{self, ROOT};
+use seal_tests::helm::Helm;
+use seal_tests::install::{CONTROLLER, NAMESPACE};
+use seal_tests::kubectl::kubectl;
+use seal_tests::process::command;
+use seal_tests::{Context, Controller, Laptop, Result, Space, ensure, in_own_cluster, pods, wait};
+use serde_json::json;
+
+/// What the page has one type, line by line.
+fn typed(page: &str) -> Vec<String> {
+    let blocks = page.split("```console\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let lines = blocks.flat_map(str::lines).filter_map(|line| line.strip_prefix("$ "));
+    lines.map(str::to_owned).collect()
+}
+
+/// A person with a shell.
+struct Person {
+    laptop: Laptop,
+    path: String,
+    kubeconfig: String,
+}
+
+impl Person {
+    fn new(space: &Space) -> Result<Self> {
+        let laptop = Laptop::new(space.plane.kubeconfig())?;
+        let programs = laptop.path("../bin");
+        fs::create_dir(&programs)?;
+        symlink(Helm::find()?.program(), programs.join("helm"))?;
+        symlink(kubectl()?, programs.join("kubectl"))?;
+        symlink(binaries::seal()?, programs.join("seal"))?;
+        symlink(Path::new(ROOT).join("charts"), laptop.path("charts"))?;
+        let path = format!("{}:{}", programs.display(), std::env::var("PATH")?);
+        Ok(Self { laptop, path, kubeconfig: space.plane.kubeconfig().to_string_lossy().into_owned() })
+    }
+
+    fn types(&self, line: &str) -> Result<String> {
+        let mut shell = command("bash");
+        shell.args(["-e", "-o", "pipefail", "-c", line]).env("PATH", &self.path).env("KUBECONFIG", &self.kubeconfig);
+        let said = self.laptop.run(shell, b"")?;
+        let stdout = String::from_utf8_lossy(&said.stdout).into_owned();
+        ensure!(said.code == Some(0), "`{line}` ended with {:?}: {}{stdout}", said.code, said.stderr);
+        Ok(stdout)
+    }
+}
+
+/// What a node would do.
+async fn run_pod(space: &Space) -> Result<Controller> {
+    let controller = Controller::start(&space.plane, CONTROLLER, &[]).await?;
+    pods::back(space, NAMESPACE, CONTROLLER, 8080, &[controller.address()]).await?;
+    let deployments: Api<Deployment> = Api::namespaced(space.client.clone(), NAMESPACE);
+    let status = json!({"status": {"observedGeneration": 1, "replicas": 2, "updatedReplicas": 2, "readyReplicas": 2,
+        "availableReplicas": 2, "conditions": [{"type": "Available", "status": "True"}]}});
+    deployments.patch_status(CONTROLLER, &PatchParams::default(), &Patch::Merge(status)).await?;
+    Ok(controller)
+}
+
+/// Nobody types as fast as this test.
+async fn exists(client: &Client, namespace: &str, secret: &str) -> Result<()> {
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    wait::until(&format!("Secret {secret} is made"), || async { Ok(secrets.get_opt(secret).await?.map(drop)) }).await
+}
+
+#[test]
+fn the_page_on_installing_does_what_it_says_word_by_word() {
+    in_own_cluster(|space| async move {
+        let page = fs::read_to_string(Path::new(ROOT).join("docs/operations/install.md"))?;
+        let person = Person::new(&space)?;
+        let mut controller = None;
+        for line in typed(&page) {
+            if line.starts_with("kubectl get secret db") {
+                exists(&space.client, "shop", "db").await?;
+            }
+            let shown = person.types(&line)?;
+            if line.starts_with("helm install") {
+                controller = Some(run_pod(&space).await?);
+                exists(&space.client, NAMESPACE, "identity-1").await?;
+            } else if line.starts_with("kubectl get keyrings") {
+                let row = shown.lines().nth(1).context("there is a ring")?;
+                let columns: Vec<_> = row.split_whitespace().collect();
+                ensure!(columns[..4] == ["default", "True", "Opened", "True"], "{shown}");
+            } else if line.starts_with("kubectl get secret db") {
+                ensure!(shown == "s3cret", "{shown}");
+            } else if line.starts_with("helm uninstall") {
+                let ended = controller.take().context("it was installed before")?;
+                ended.process().signal(Signal::TERM)?;
+                exists(&space.client, NAMESPACE, "identity-1").await?;
+                exists(&space.client, "shop", "db").await?;
+            }
+        }
+        ensure!(controller.is_none(), "the page ends with the removal");
+        let namespaces: Api<Namespace> = Api::all(space.client.clone());
+        assert_eq!(namespaces.get_opt(NAMESPACE).await?, None);
+        let secrets: Api<Secret> = Api::namespaced(space.client.clone(), "shop");
+        wait::until("the Secret has gone with its object", || async {
+            Ok(secrets.get_opt("db").await?.is_none().then_some(()))
+        })
+        .await
+    });
+}
