@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 use crate::{
     keys::OpenedRing,
     template::RENDERER_VERSION,
-    vault::{StoreHealth, VaultFailure, course::refresh_annotation, errand::Fetched},
+    vault::{StoreHealth, VaultFailure, course::refresh_asked, errand::Fetched},
 };
 
 /// The outcome of one look at an object.
@@ -55,6 +55,8 @@ pub enum VaultPart {
         /// The versions that they come from.
         versions: BTreeMap<String, i64>,
     },
+    /// It succeeded, but no Secret can be made of what it gave.
+    Unused,
     /// It failed.
     Failed {
         /// The stable word.
@@ -115,7 +117,7 @@ pub fn next(object: &SealedSecret, verdict: &Verdict, now: Timestamp) -> SealedS
         conditions.set(mark, true, word, &verdict.message);
     }
     match (&object.spec.vault, &verdict.vault) {
-        (Some(_), Some(VaultPart::Synced { .. })) => {
+        (Some(_), Some(VaultPart::Synced { .. } | VaultPart::Unused)) => {
             let word = VaultReason::Synced.as_str();
             conditions.set(VAULT_SYNCED, true, word, "the last fetch succeeded");
         }
@@ -147,9 +149,7 @@ fn with_fetched(
     old: SealedSecretStatus,
     now: Timestamp,
 ) -> SealedSecretStatus {
-    let refresh = refresh_annotation(&object.metadata).cloned();
-    // The annotation has no bound of its own, the field has.
-    let refresh = refresh.map(|refresh| refresh.chars().take(1024).collect());
+    let refresh = refresh_asked(&object.metadata);
     let was_synced = seal_crds::condition::is_true(&old.conditions, VAULT_SYNCED);
     let time = || Some(Time(now.round(Unit::Second).unwrap_or(now)));
     match vault {
@@ -162,6 +162,14 @@ fn with_fetched(
         },
         Some(VaultPart::Failed { .. }) => SealedSecretStatus {
             last_sync_time: old.last_sync_time,
+            vault_versions: old.vault_versions,
+            data_mac: old.data_mac,
+            observed_refresh: refresh,
+            ..status
+        },
+        // Of the Secret itself there is nothing new to tell.
+        Some(VaultPart::Unused) => SealedSecretStatus {
+            last_sync_time: if was_synced { old.last_sync_time } else { time() },
             vault_versions: old.vault_versions,
             data_mac: old.data_mac,
             observed_refresh: refresh,
@@ -459,6 +467,23 @@ mod tests {
         let recovered = next(&object, &fetched("m1", 3), at(50));
         assert_eq!(condition(&recovered, READY), Some(("True", "Synced")));
         assert_eq!(recovered.last_sync_time, Some(Time(at(50))));
+    }
+
+    #[test]
+    fn a_fetch_of_which_no_secret_can_be_made_is_acted_on_and_leaves_what_is_told_of_the_secret() {
+        let mut object = with_vault(1, None);
+        object.status = Some(next(&object, &fetched("m1", 3), at(10)));
+        let annotations = [(seal_crds::REFRESH_ANNOTATION.to_owned(), "é".repeat(2000))];
+        object.metadata.annotations = Some(annotations.into());
+        let too_large = Verdict { reason: SealedSecretReason::TooLarge, vault: Some(VaultPart::Unused), ..bad(true) };
+        let told = next(&object, &too_large, at(20));
+        assert_eq!(condition(&told, READY), Some(("False", "TooLarge")));
+        assert_eq!(condition(&told, VAULT_SYNCED), Some(("True", "Synced")));
+        assert_eq!((told.data_mac.as_deref(), told.vault_versions["kv/db"]), (Some("m1"), 3));
+        assert_eq!(told.last_sync_time, Some(Time(at(10))));
+        // As much of it as the field takes; and that counts as all of it.
+        assert_eq!(told.observed_refresh.as_ref().map(|refresh| refresh.chars().count()), Some(1024));
+        assert_eq!(told.observed_refresh, refresh_asked(&object.metadata));
     }
 
     #[test]

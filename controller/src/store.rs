@@ -790,13 +790,13 @@ fn wanted(object: &SealedSecret, key: &Key) -> Option<Wanted> {
         Some(synced) => Told::Failing(synced.last_transition_time.0),
         None => Told::Nothing,
     };
-    let refresh = course::refresh_annotation(&object.metadata);
+    let refresh = course::refresh_asked(&object.metadata);
     Some(Wanted {
         store: StoreId::new(source.store_ref.namespace.as_deref().unwrap_or(&key.namespace), &source.store_ref.name),
         wish: Wish::of(&object.metadata),
         cadence: Cadence::of(source, object.metadata.uid.as_deref().unwrap_or_default()),
         told,
-        is_refresh_asked: refresh.is_some() && refresh != status.observed_refresh.as_ref(),
+        is_refresh_asked: refresh.is_some() && refresh != status.observed_refresh,
         mac: status.data_mac.map(Into::into),
         versions: versions_hash(&status.vault_versions),
     })

@@ -230,7 +230,9 @@ async fn attempt(
         Decision::Withhold(failure) => fetch::withhold(context, key, &object, &failure).await,
         Decision::Refuse(refusal) => {
             let after = refusal.after.unwrap_or_default();
-            let look = tell(context, key, &object, &refused(refusal), None).await?;
+            let fetched = answer.as_ref().and_then(|answer| answer.result.as_ref().ok());
+            let verdict = Verdict { vault: fetched.map(|_| VaultPart::Unused), ..refused(refusal) };
+            let look = tell(context, key, &object, &verdict, None).await?;
             Ok(Look { next: look.next.not_before(after), ..look })
         }
         decision => match carry_out(context, &target, &live, decision).await {

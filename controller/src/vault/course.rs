@@ -36,9 +36,13 @@ impl Wish {
     }
 }
 
-/// The annotation that asks for a fetch now.
-pub fn refresh_annotation(metadata: &ObjectMeta) -> Option<&String> {
+fn refresh_annotation(metadata: &ObjectMeta) -> Option<&String> {
     metadata.annotations.as_ref()?.get(REFRESH_ANNOTATION)
+}
+
+/// The annotation that asks for a fetch now, as the status repeats it: that has a bound, an annotation has none.
+pub fn refresh_asked(metadata: &ObjectMeta) -> Option<String> {
+    refresh_annotation(metadata).map(|refresh| refresh.chars().take(1024).collect())
 }
 
 /// How often an object is fetched.
