@@ -1,6 +1,11 @@
 //! Values out of a real OpenBao, through the built controller, into Secrets of a real API server.
 
 mod basics;
-mod numbers;
-mod wakes;
+mod cadence;
+mod identity;
+mod outage;
+mod reading;
+mod tenant;
+mod tenants;
+mod tls;
 mod world;
