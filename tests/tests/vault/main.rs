@@ -3,6 +3,7 @@
 mod basics;
 mod cadence;
 mod identity;
+mod leaks;
 mod outage;
 mod reading;
 mod tenant;
