@@ -247,7 +247,11 @@ fn sealed_and_fetched_values_become_one_secret_or_none() {
         ensure!(refused.is_err(), "one key out of two places is accepted");
         // What a whole secret brings is known only when it is there.
         let all = json!({"storeRef": {"name": "main"}, "dataFrom": [{"mount": "kv", "path": "app/db"}]});
-        shop.object("db", all, json!({})).await?;
+        let clashing = |file: &mut Value| {
+            file["spec"]["vault"] = all;
+            Ok(())
+        };
+        shop.stage.tamper(&file, clashing).await?;
         shop.stage.reason("db", InvalidSpec).await?;
         shop.stage.holds("db", &[("password", "sealed"), ("url", "postgres://ada:sealed@db")]).await
     });

@@ -91,12 +91,15 @@ impl Tenant {
         let (store, data) = (json!({"name": store}), json!([field("user", "app/db", "user")]));
         let vault = json!({"storeRef": store, "refreshInterval": interval, "data": data});
         for names in names.chunks(20) {
-            try_join_all(names.iter().map(|name| async {
-                let object: SealedSecret = serde_json::from_value(json!({
-                    "apiVersion": "sealwright.dev/v1alpha1", "kind": "SealedSecret",
-                    "metadata": {"name": name}, "spec": {"vault": vault},
-                }))?;
-                self.stage.sealed().create(&PostParams::default(), &object).await.context("make an object")
+            try_join_all(names.iter().map(|name| {
+                let (metadata, spec) = (json!({"name": name}), json!({"vault": vault}));
+                let object = json!({
+                    "apiVersion": "sealwright.dev/v1alpha1", "kind": "SealedSecret", "metadata": metadata, "spec": spec,
+                });
+                async move {
+                    let object: SealedSecret = serde_json::from_value(object)?;
+                    self.stage.sealed().create(&PostParams::default(), &object).await.context("make an object")
+                }
             }))
             .await?;
         }
