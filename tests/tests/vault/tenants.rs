@@ -61,6 +61,7 @@ fn a_store_serves_other_namespaces_only_as_long_as_it_allows_them() {
 
         // By label; and no longer.
         world.store(json!({"allowedNamespaces": {"selector": {"matchLabels": {"tier": "gold"}}}})).await?;
+        assert_eq!(bank.refresh_tells("db").await?.0, "StoreNotAllowed");
         world.bao.put("kv", "app/db", json!({"user": "grace"})).await?;
         label_namespace(&bank, "gold").await?;
         bank.stage.holds("db", &[("user", "grace")]).await?;
@@ -203,6 +204,24 @@ fn without_rules(schema: &mut Value) {
         Value::Array(items) => items.iter_mut().for_each(without_rules),
         _ => {}
     }
+}
+
+#[test]
+fn a_controller_without_the_rights_for_vault_says_so_and_serves_the_rest() {
+    in_own_cluster(|space| async move {
+        install::everything(&space.client).await?;
+        let _controller = Controller::start(&space.plane, CONTROLLER, &["--vault=false"]).await?;
+        let shop = Tenant { stage: Stage::set(space).await? };
+        let (spy, address) = spy().await?;
+        shop.store("main", store_at(&address)).await?;
+        shop.object("db", user(), json!({})).await?;
+        let told = shop.vault_is("db", "StoreNotFound").await?;
+        ensure!(told.contains("--vault=false"), "{told}");
+        shop.stage.holds_nothing("db").await?;
+        shop.stage.establish("sealed", &[("password", "x")]).await?;
+        assert_eq!(spy.connections(), 0);
+        Ok(())
+    });
 }
 
 #[test]
