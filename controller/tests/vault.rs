@@ -12,6 +12,7 @@ use std::{
 
 use anyhow::Result;
 use k8s_openapi::api::{
+    admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding},
     core::v1::{ConfigMap, Namespace, Secret, ServiceAccount},
     rbac::v1::ClusterRoleBinding,
 };
@@ -736,5 +737,50 @@ fn a_ca_that_is_replaced_in_place_is_read_again_and_an_expired_certificate_is_na
             Ok(())
         },
         "ca-rotation",
+    );
+}
+
+#[test]
+fn what_admission_says_of_a_token_is_told() {
+    run(
+        |world| async move {
+            world.kubernetes_auth().await?;
+            world.account(&world.namespace, "app").await?;
+            let policy: ValidatingAdmissionPolicy = serde_json::from_value(json!({
+                "metadata": {"name": "audiences"},
+                "spec": {
+                    "matchConstraints": {"resourceRules": [{
+                        "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"],
+                        "resources": ["serviceaccounts/token"],
+                    }]},
+                    "matchConditions": [{
+                        "name": "here", "expression": format!("request.namespace == '{}'", world.namespace),
+                    }],
+                    "validations": [{"expression": "false", "message": "this audience is not listed"}],
+                },
+            }))?;
+            Api::all(world.client.clone()).create(&PostParams::default(), &policy).await?;
+            let binding: ValidatingAdmissionPolicyBinding = serde_json::from_value(json!({
+                "metadata": {"name": "audiences"},
+                "spec": {"policyName": "audiences", "validationActions": ["Deny"]},
+            }))?;
+            Api::all(world.client.clone()).create(&PostParams::default(), &binding).await?;
+            let auth = json!({"kubernetes": {"role": "app-{namespace}", "serviceAccount": "app"}});
+            let store = world.store(&world.bao.url(), auth, json!({}));
+            let generation = std::cell::Cell::new(1);
+            // A policy holds a moment after it was made; each generation of the store logs in anew.
+            let failure = wait::until("a token is refused", || {
+                generation.set(generation.get() + 1);
+                let mut store = store.clone();
+                store.metadata.generation = Some(generation.get());
+                let world = &world;
+                async move { Ok(world.fetch(&store, DB).await.err()) }
+            })
+            .await?;
+            assert_eq!(failure.reason, VaultReason::AuthFailed);
+            assert!(failure.message.contains("this audience is not listed"), "{failure:?}");
+            Ok(())
+        },
+        "admission",
     );
 }

@@ -53,6 +53,9 @@ pub enum LookupError {
          --vault-allow-api-audience"
     )]
     ApiAudience,
+    /// The API server, or admission, will not have it.
+    #[error("the API server makes no token of {0}: {text}", text = .1.text())]
+    NoToken(String, ApiError),
     /// The API server does not answer, or not well.
     #[error("the API server did not say what is known of {0}: {1}")]
     Api(String, ApiError),
@@ -108,7 +111,9 @@ impl Cluster {
         let made = within(DEADLINE, api.create_token_request(name, &PostParams::default(), &request)).await;
         let made = made.map_err(|error| match error {
             error if error.is_not_found() => LookupError::Absent(what.clone()),
-            error => LookupError::Api(what.clone(), error),
+            error if error.is_transient() => LookupError::Api(what.clone(), error),
+            // There is no secret in the request, so its answer may be told: an audience that is not listed, perhaps.
+            error => LookupError::NoToken(what.clone(), error),
         })?;
         let token = made.status.map(|status| Zeroizing::new(status.token));
         let token = token.ok_or(LookupError::Api(what, ApiError::Malformed))?;
