@@ -1,5 +1,7 @@
 //! What GitOps systems make of our objects, judged by their own code in each state that a real controller brings about.
 
+mod kustomize;
+
 use std::fs;
 use std::path::PathBuf;
 
