@@ -7,7 +7,8 @@ use kube::api::{DynamicObject, Patch, PatchParams, ValidationDirective};
 use kube::{Client, ResourceExt};
 use seal_tests::helm::{self, Helm, RELEASE};
 use seal_tests::install::{self, CONTROLLER, NAMESPACE};
-use seal_tests::{Context, Result, Space, in_namespace, manifests};
+use seal_tests::process::command;
+use seal_tests::{Context, Result, Space, binaries, ensure, in_namespace, manifests};
 use serde_json::{Value, json};
 
 /// Everything that can be switched on, at once.
@@ -102,6 +103,20 @@ fn the_api_server_accepts_strictly_what_every_set_of_values_makes() {
         }
         Ok(())
     });
+}
+
+#[test]
+fn the_controller_knows_every_flag_that_the_chart_gives_it() -> Result<()> {
+    for values in ["{}", EVERYTHING, LITTLE] {
+        let objects = with(values)?;
+        let deployment = objects.iter().find(|object| manifests::kind_of(object) == "Deployment");
+        let container = &deployment.context("there is a Deployment")?.data["spec"]["template"]["spec"]["containers"][0];
+        let args = container["args"].as_array().context("a container has args")?.iter().filter_map(Value::as_str);
+        // With a subcommand it reads its flags and does not begin to work.
+        let said = command(binaries::seal_controller()?).args(args).arg("crds").output()?;
+        ensure!(said.status.success(), "{}: {}", container["args"], String::from_utf8_lossy(&said.stderr));
+    }
+    Ok(())
 }
 
 #[test]
