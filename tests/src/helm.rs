@@ -105,7 +105,7 @@ pub fn chart() -> PathBuf {
 /// Audiences that suites ask for on purpose. What the policy lets through here, the controller and Vault must refuse.
 const AUDIENCES: &str = "vault.audiences={vault,elsewhere,https://kubernetes.default.svc}";
 
-/// The chart as the suites have it, with its defaults but for [`AUDIENCES`]: rendered once in each process.
+/// The chart as the suites have it, with its defaults but for `vault.audiences`: rendered once in each process.
 pub fn rendered() -> Result<Vec<DynamicObject>> {
     static RENDERED: OnceLock<Result<Vec<DynamicObject>, String>> = OnceLock::new();
     let rendered = RENDERED.get_or_init(|| {
