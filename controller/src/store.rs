@@ -635,11 +635,13 @@ impl Store {
     }
 
     /// Has everything fetched again that uses this store and is meant, spread so that it does not bring the store down.
-    /// Gives when each object is to be looked at.
+    /// `is_news`: something changed that a fetch depends on, also one that is under way. Gives when each object is to be
+    /// looked at.
     pub fn fetch_again(
         &mut self,
         store: &StoreId,
         is_meant: impl Fn(&Key, &Course) -> bool,
+        is_news: bool,
         per_second: u32,
         now: Instant,
     ) -> Vec<(Key, Instant)> {
@@ -656,6 +658,9 @@ impl Store {
             let due = now + step * i;
             if let Some((_, course)) = self.course(&key, now) {
                 course.wake(due);
+                if is_news {
+                    course.heard(now);
+                }
             }
             woken.push((key, due));
         }

@@ -632,13 +632,13 @@ impl Scenario {
     /// The errand of `shop/db` ends.
     fn comes(&self, object: &Value, result: Result<Fetched, VaultFailure>) {
         let object: SealedSecret = serde_json::from_value(object.clone()).unwrap();
-        let brought = vault::errand::Answer::new(Wish::of(&object.metadata), result);
+        let brought = vault::errand::Answer::new(Wish::of(&object.metadata), result, Instant::now());
         self.context.errands.keep(&Key::new("shop", "db"), brought);
     }
 
     /// The next fetch is due.
     fn due(&self) {
-        self.context.store().fetch_again(&StoreId::new("shop", "main"), |_, _| true, 20, Instant::now());
+        self.context.store().fetch_again(&StoreId::new("shop", "main"), |_, _| true, false, 20, Instant::now());
     }
 }
 

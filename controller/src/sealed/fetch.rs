@@ -74,6 +74,7 @@ pub fn begin(context: &Context, key: &Key, keys: &KeyIndex, verify: bool) -> Sta
     }
     if let Some((_, course)) = store.course(key, now) {
         course.succeeded(answer.wish, &cadence, now, Timestamp::now());
+        course.catch_up(answer.began, now);
     }
     // Nobody needs it whole before the next refresh.
     store.take_full(key);
@@ -156,6 +157,7 @@ pub fn conclude(context: &Context, key: &Key, answer: Option<&Arc<Answer>>, next
                 }
             }
         }
+        course.catch_up(answer.began, now);
     }
     context.errands.done(key, answer);
 }

@@ -6,7 +6,10 @@
 use std::{
     collections::{BTreeMap, HashMap},
     hash::Hash,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -186,11 +189,12 @@ impl Cluster {
             return Ok(labels);
         }
         let what = format!("namespace {namespace}");
+        let seen = self.labels.forgettings();
         let api: Api<Namespace> = Api::all(self.client.clone());
         let found = within(DEADLINE, api.get_metadata_opt(namespace)).await;
         let found = found.map_err(|error| LookupError::Api(what.clone(), error))?;
         let labels = Arc::new(found.ok_or(LookupError::Absent(what))?.metadata.labels.unwrap_or_default());
-        self.labels.put(key, labels.clone());
+        self.labels.put_unless_forgotten(key, labels.clone(), Some(seen));
         Ok(labels)
     }
 
@@ -201,11 +205,11 @@ impl Cluster {
 }
 
 /// Answers that hold for a while.
-struct Remembered<K, V>(Mutex<HashMap<K, (Instant, V)>>);
+struct Remembered<K, V>(Mutex<HashMap<K, (Instant, V)>>, AtomicU64);
 
 impl<K, V> Default for Remembered<K, V> {
     fn default() -> Self {
-        Self(Mutex::default())
+        Self(Mutex::default(), AtomicU64::new(0))
     }
 }
 
@@ -216,14 +220,47 @@ impl<K: Eq + Hash, V: Clone> Remembered<K, V> {
     }
 
     fn put(&self, key: K, value: V) {
+        self.put_unless_forgotten(key, value, None);
+    }
+
+    /// What was forgotten while it was asked for is not remembered as it was: `seen` is the number from before.
+    fn put_unless_forgotten(&self, key: K, value: V, seen: Option<u64>) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.is_some_and(|seen| seen != self.forgettings()) {
+            return;
+        }
         if known.len() >= 1024 {
             known.retain(|_, (at, _)| at.elapsed() < REMEMBERED);
         }
         known.insert(key, (Instant::now(), value));
     }
 
+    /// How often something was forgotten.
+    fn forgettings(&self) -> u64 {
+        self.1.load(Ordering::SeqCst)
+    }
+
     fn remove(&self, key: &K) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        self.1.fetch_add(1, Ordering::SeqCst);
+        known.remove(key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_forgotten_while_it_was_asked_for_is_not_remembered() {
+        let known: Remembered<&str, u8> = Remembered::default();
+        let seen = known.forgettings();
+        known.put_unless_forgotten("a", 1, Some(seen));
+        assert_eq!(known.get(&"a"), Some(1));
+        known.remove(&"a");
+        known.put_unless_forgotten("a", 1, Some(seen));
+        assert_eq!(known.get(&"a"), None);
+        known.put("a", 2);
+        assert_eq!(known.get(&"a"), Some(2));
     }
 }

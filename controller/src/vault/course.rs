@@ -128,6 +128,8 @@ pub struct Course {
     last_success: Option<Timestamp>,
     /// When the Secret itself was last compared.
     verified: Instant,
+    /// When something that a fetch depends on last changed.
+    news: Option<Instant>,
 }
 
 impl Course {
@@ -139,7 +141,7 @@ impl Course {
             Told::Failing(since) => (Some(SOON.mul_f64(cadence.share)), Some(since)),
         };
         let next = wait.map(|wait| now + wait);
-        Self { wish: None, ended: Ended::Unknown, failures: 0, next, last_success, verified: now }
+        Self { wish: None, ended: Ended::Unknown, failures: 0, next, last_success, verified: now, news: None }
     }
 
     /// A fetch has succeeded, and the Secret is as it says.
@@ -182,6 +184,18 @@ impl Course {
     /// Something changed that a fetch depends on: it is due then, if not before.
     pub fn wake(&mut self, at: Instant) {
         self.next = Some(self.next.map_or(at, |next| next.min(at)));
+    }
+
+    /// Something that a fetch depends on has changed now; a fetch that is under way may not have seen it.
+    pub fn heard(&mut self, now: Instant) {
+        self.news = Some(now);
+    }
+
+    /// A fetch that began then has been made something of. What changed while it was under way is fetched for again.
+    pub fn catch_up(&mut self, began: Instant, now: Instant) {
+        if self.news.is_some_and(|news| news >= began) {
+            self.wake(now);
+        }
     }
 
     /// There is no room for a fetch now: it is due then.
@@ -350,6 +364,19 @@ mod tests {
         assert_eq!(course.next(), None, "it is stale already");
         let restarted = Course::begun(Told::Failing(at(2000)), &cadence, now, at(9000));
         assert!(restarted.is_stale(&cadence, at(9000)));
+    }
+
+    #[test]
+    fn what_changed_while_a_fetch_was_under_way_is_fetched_for_again() {
+        let now = Instant::now();
+        let cadence = cadence("1h", "24h", "u1");
+        for (news, is_due) in [(2, true), (0, false)] {
+            let mut course = Course::begun(Told::Nothing, &cadence, now, at(0));
+            course.heard(now + news * SECOND);
+            course.failed(wish(""), &failure(Retry::Refresh), &cadence, now + 3 * SECOND, at(3));
+            course.catch_up(now + SECOND, now + 3 * SECOND);
+            assert_eq!(course.is_due(now + 3 * SECOND), is_due);
+        }
     }
 
     #[test]

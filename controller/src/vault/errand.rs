@@ -53,6 +53,8 @@ pub struct Answer {
     pub wish: Wish,
     /// The values, or why there are none.
     pub result: Result<Fetched, VaultFailure>,
+    /// When the server was first asked for it.
+    pub began: Instant,
     ended: Instant,
 }
 
@@ -65,9 +67,9 @@ pub struct Fetched {
 }
 
 impl Answer {
-    /// An answer that has just come.
-    pub fn new(wish: Wish, result: Result<Fetched, VaultFailure>) -> Self {
-        Self { wish, result, ended: Instant::now() }
+    /// An answer that has just come, to a question that was asked then.
+    pub fn new(wish: Wish, result: Result<Fetched, VaultFailure>, began: Instant) -> Self {
+        Self { wish, result, began, ended: Instant::now() }
     }
 }
 
@@ -155,20 +157,23 @@ impl Errands {
         let (errands, store) = (self.clone(), errand.store.clone());
         let end = End { errands, key: key.clone(), wish: errand.wish, store, weight };
         tokio::spawn(async move {
-            let result = end.errands.fetch(&end.key, &errand).await;
-            end.errands.keep(&end.key, Answer::new(errand.wish, result));
+            let (result, began) = end.errands.fetch(&end.key, &errand).await;
+            end.errands.keep(&end.key, Answer::new(errand.wish, result, began));
         });
         true
     }
 
-    async fn fetch(&self, key: &Key, errand: &Errand) -> Result<Fetched, VaultFailure> {
+    /// What comes of an errand, and when what came was asked for.
+    async fn fetch(&self, key: &Key, errand: &Errand) -> (Result<Fetched, VaultFailure>, Instant) {
         if !self.serves {
             let message = "this controller fetches nothing from Vault: it runs with --vault=false".to_owned();
-            return Err(VaultFailure { reason: VaultReason::StoreNotFound, message, retry: Retry::Refresh });
+            let failure = VaultFailure { reason: VaultReason::StoreNotFound, message, retry: Retry::Refresh };
+            return (Err(failure), Instant::now());
         }
         let mut attempts = 0;
         loop {
             attempts += 1;
+            let began = Instant::now();
             let store = self.store(&errand.store);
             let result = match &store {
                 Some(Known::Store(store)) => self.reader.fetch(&errand.plan, store, &key.namespace).await,
@@ -177,7 +182,7 @@ impl Errands {
             };
             // What it allows may have changed while it was asked.
             if self.is_still(&errand.store, store.as_ref()) || attempts == ATTEMPTS {
-                return result.map(|values| self.fetched(errand, values));
+                return (result.map(|values| self.fetched(errand, values)), began);
             }
         }
     }

@@ -86,9 +86,9 @@ impl Desk {
         object.metadata.managed_fields = None;
         match self.context.errands.see_store(&id, typed(object)) {
             Sight::Same => return id,
-            Sight::New => self.fetch_again(&id, |_, course| course.is_failing()),
+            Sight::New => self.fetch_again(&id, |_, course| course.is_failing(), true),
             // What it says now may be refused, reached or allowed, whatever it was before.
-            Sight::Changed => self.fetch_again(&id, |_, _| true),
+            Sight::Changed => self.fetch_again(&id, |_, _| true, true),
         }
         // Nobody listens any more when the process ends.
         let _ = self.changed.send(id.clone());
@@ -97,18 +97,18 @@ impl Desk {
 
     fn forget(&self, id: &StoreId) {
         if self.context.errands.forget_store(id) {
-            self.fetch_again(id, |_, _| true);
+            self.fetch_again(id, |_, _| true, true);
         }
     }
 
     /// Has objects looked at that use the store.
-    fn fetch_again(&self, id: &StoreId, is_meant: impl Fn(&Key, &Course) -> bool) {
+    fn fetch_again(&self, id: &StoreId, is_meant: impl Fn(&Key, &Course) -> bool, is_news: bool) {
         let per_second = match self.context.errands.store(id) {
             Some(Known::Store(store)) => store.spec.limits.as_ref().and_then(|limits| limits.requests_per_second),
             _ => None,
         };
         let per_second = per_second.and_then(|limit| u32::try_from(limit).ok()).unwrap_or(20);
-        let looks = self.context.store().fetch_again(id, is_meant, per_second, Instant::now());
+        let looks = self.context.store().fetch_again(id, is_meant, is_news, per_second, Instant::now());
         self.engine.wake_at(looks);
     }
 
@@ -155,7 +155,7 @@ impl Desk {
             if let Some(Known::Store(store)) = self.context.errands.store(&id)
                 && is_like(&store.spec)
             {
-                self.fetch_again(&id, |key, _| *key.namespace == *namespace);
+                self.fetch_again(&id, |key, _| *key.namespace == *namespace, true);
             }
         }
     }
@@ -173,7 +173,7 @@ impl Desk {
                 Some(id) = changed.recv() => vec![id],
                 Some(StoreEvent { store, is_back }) = events.recv() => {
                     if is_back {
-                        self.fetch_again(&store, |_, course| course.is_failing());
+                        self.fetch_again(&store, |_, course| course.is_failing(), false);
                     }
                     vec![store]
                 }
