@@ -94,9 +94,9 @@ impl Engine {
 
     /// Asks for a look at an object of which Vault has been asked.
     pub fn answered(&self, key: Key) {
-        let is_first = self.context.store().is_first_fetch(&key);
+        let is_awaited = self.context.store().lacks_secret(&key);
         if self.term.borrow().is_some() {
-            self.queue().add(key, if is_first { Lane::Fresh } else { Lane::Periodic }, Instant::now());
+            self.queue().add(key, if is_awaited { Lane::Fresh } else { Lane::Periodic }, Instant::now());
             self.woken.notify_one();
         }
     }

@@ -629,8 +629,8 @@ impl Store {
         })
     }
 
-    /// Whether an object's status says that it never had anything from Vault.
-    pub fn is_first_fetch(&self, key: &Key) -> bool {
+    /// Whether an object has no Secret that is what its spec says: somebody waits for it.
+    pub fn lacks_secret(&self, key: &Key) -> bool {
         self.summary(key).is_none_or(|summary| summary.known.is_none())
     }
 

@@ -26,6 +26,7 @@ use crate::{
         Retry, VaultFailure,
         course::{Gate, Wish},
         errand::{Answer, Errand},
+        link::StoreId,
         path::Plan,
     },
 };
@@ -96,7 +97,7 @@ pub async fn send(context: &Context, key: &Key, object: Arc<SealedSecret>, plan:
     let errand = Errand {
         wish: Wish::of(&object.metadata),
         uid: object.uid().unwrap_or_default(),
-        store: crate::vault::link::StoreId::new(namespace, &source.store_ref.name),
+        store: StoreId::new(namespace, &source.store_ref.name),
         plan,
     };
     if !context.errands.send(key, errand) {
