@@ -18,7 +18,9 @@ use thiserror::Error;
 /// What stands for the reading namespace in roles and allowed paths. The only expansion there is.
 const NAMESPACE: &str = "{namespace}";
 
-/// First parts of paths that are Vault's own API, and no KV engine.
+/// Parts of paths that are Vault's own API, and no KV engine. Neither a Vault namespace nor the first part of a mount can
+/// have such a name, but what stands before one may be a namespace: `team-a/auth/token` is `auth/token` of `team-a`, and
+/// its `lookup-self` shows the session's own token. So none of them stands anywhere.
 const NOT_A_MOUNT: [&str; 4] = ["sys", "auth", "identity", "cubbyhole"];
 
 /// First parts below the mount of a KV engine of version 2 that are words of its API.
@@ -206,8 +208,22 @@ impl Plan {
         };
         well_formed("mount", mount)?;
         well_formed("path", path)?;
-        if mount.split('/').next().is_some_and(|first| NOT_A_MOUNT.contains(&first)) {
-            return Err(fault("mount", mount, "is Vault's own, and no KV engine"));
+        if is_vaults_own(mount) {
+            return Err(fault(
+                "mount",
+                mount,
+                "has a part sys, auth, identity or cubbyhole, which is Vault's own and no KV engine; mount the engine \
+                 elsewhere",
+            ));
+        }
+        // Version 1 has no word of its own between mount and path, so the server may cut them elsewhere.
+        if kv == Kv::V1 && is_vaults_own(path) {
+            return Err(fault(
+                "path",
+                path,
+                "has a part sys, auth, identity or cubbyhole, which with kv 1 cannot be told from Vault's own API; move \
+                 the secret, or use kv 2",
+            ));
         }
         let read = Read { kv, mount: mount.to_owned(), path: path.to_owned(), version };
         if let Some(position) = self.reads.iter().position(|known| *known == read) {
@@ -216,6 +232,10 @@ impl Plan {
         self.reads.push(read);
         Ok(self.reads.len() - 1)
     }
+}
+
+fn is_vaults_own(path: &str) -> bool {
+    path.split('/').any(|part| NOT_A_MOUNT.contains(&part))
 }
 
 /// Whether this is a path that every URL parser, and Vault, understands as it stands.
@@ -407,13 +427,49 @@ mod tests {
             assert!(plan_of("kv", path).is_err(), "{path:?}");
             assert!(plan_of(path, "x").is_err(), "{path:?}");
         }
-        for mount in ["sys", "auth", "identity", "cubbyhole", "sys/raw", "auth/token", "identity/entity"] {
+        for mount in [
+            "sys",
+            "auth",
+            "identity",
+            "cubbyhole",
+            "sys/raw",
+            "auth/token",
+            "identity/entity",
+            "team-a/auth/token",
+            "team-a/sys",
+            "a/b/cubbyhole",
+        ] {
             assert!(plan_of(mount, "x").is_err(), "{mount}");
         }
         for (mount, path) in
-            [("kv", "sys"), ("system", "a/auth"), ("team/kv", "a b/c..d"), ("kv", "größe/..."), ("kv", "a:b@c")]
+            [("kv", "sys"), ("system", "a/auth"), ("team-a/kv", "a b/c..d"), ("kv", "größe/..."), ("kv", "a:b@c")]
         {
             assert!(plan_of(mount, path).is_ok(), "{mount} {path}");
+        }
+    }
+
+    #[test]
+    fn version_1_reaches_no_api_of_vault_through_a_namespace() {
+        let plan_of = |mount: &str, path: &str, kv: i32| {
+            let mut source = source("data: [{key: a, mount: m, path: p, field: f}]");
+            (source.data[0].mount, source.data[0].path, source.data[0].kv) = (mount.into(), path.into(), Some(kv));
+            Plan::of(&source)
+        };
+        for (mount, path) in [
+            ("team-a/auth/token", "lookup-self"),
+            ("team-a/auth", "token/lookup-self"),
+            ("team-a", "auth/token/lookup-self"),
+            ("team-a", "team-b/sys/raw/x"),
+            ("team-a", "identity/entity/id/x"),
+            ("a/b", "cubbyhole"),
+        ] {
+            let refused = plan_of(mount, path, 1).unwrap_err().to_string();
+            assert!(refused.contains("elsewhere") || refused.contains("use kv 2"), "{refused}");
+        }
+        for (mount, path, kv) in
+            [("team-a/kv", "app/db", 1), ("kv", "authors/system", 1), ("team-a/kv", "app/auth/db", 2)]
+        {
+            assert!(plan_of(mount, path, kv).is_ok(), "{mount} {path}");
         }
     }
 
