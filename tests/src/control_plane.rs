@@ -25,7 +25,8 @@ use crate::wait;
 
 /// What kube-controller-manager is asked to run: what a namespace with Secrets needs, and no more.
 const CONTROLLERS: &str = "garbage-collector-controller,namespace-controller,serviceaccount-controller,\
-                           resourcequota-controller,clusterrole-aggregation-controller";
+                           serviceaccount-token-controller,resourcequota-controller,\
+                           clusterrole-aggregation-controller";
 
 const AUDIT_LOG: &str = "audit.log";
 

@@ -24,6 +24,7 @@ pub mod kubeseal;
 pub mod laptop;
 pub mod manifests;
 pub mod openbao;
+pub mod page;
 pub mod pods;
 pub mod process;
 pub mod promtool;

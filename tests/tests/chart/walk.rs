@@ -12,50 +12,12 @@ use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::Client;
 use kube::api::{Api, Patch, PatchParams};
 use rustix::process::Signal;
-use seal_tests::binaries::{self, ROOT};
+use seal_tests::binaries::ROOT;
 use seal_tests::helm::Helm;
 use seal_tests::install::{CONTROLLER, NAMESPACE};
-use seal_tests::kubectl::kubectl;
-use seal_tests::process::command;
-use seal_tests::{Context, Controller, Laptop, Result, Space, ensure, in_own_cluster, pods, wait};
+use seal_tests::page::{Person, commands};
+use seal_tests::{Context, Controller, Result, Space, ensure, in_own_cluster, pods, wait};
 use serde_json::json;
-
-/// What the page has one type, line by line.
-fn typed(page: &str) -> Vec<String> {
-    let blocks = page.split("```console\n").skip(1).filter_map(|rest| rest.split("```").next());
-    let lines = blocks.flat_map(str::lines).filter_map(|line| line.strip_prefix("$ "));
-    lines.map(str::to_owned).collect()
-}
-
-/// A person with a shell.
-struct Person {
-    laptop: Laptop,
-    path: String,
-    kubeconfig: String,
-}
-
-impl Person {
-    fn new(space: &Space) -> Result<Self> {
-        let laptop = Laptop::new(space.plane.kubeconfig())?;
-        let programs = laptop.path("../bin");
-        fs::create_dir(&programs)?;
-        symlink(Helm::find()?.program(), programs.join("helm"))?;
-        symlink(kubectl()?, programs.join("kubectl"))?;
-        symlink(binaries::seal()?, programs.join("seal"))?;
-        symlink(Path::new(ROOT).join("charts"), laptop.path("charts"))?;
-        let path = format!("{}:{}", programs.display(), std::env::var("PATH")?);
-        Ok(Self { laptop, path, kubeconfig: space.plane.kubeconfig().to_string_lossy().into_owned() })
-    }
-
-    fn types(&self, line: &str) -> Result<String> {
-        let mut shell = command("bash");
-        shell.args(["-e", "-o", "pipefail", "-c", line]).env("PATH", &self.path).env("KUBECONFIG", &self.kubeconfig);
-        let said = self.laptop.run(shell, b"")?;
-        let stdout = String::from_utf8_lossy(&said.stdout).into_owned();
-        ensure!(said.code == Some(0), "`{line}` ended with {:?}: {}{stdout}", said.code, said.stderr);
-        Ok(stdout)
-    }
-}
 
 /// What a node would do.
 async fn run_pod(space: &Space) -> Result<Controller> {
@@ -78,9 +40,11 @@ async fn exists(client: &Client, namespace: &str, secret: &str) -> Result<()> {
 fn the_page_on_installing_does_what_it_says_word_by_word() {
     in_own_cluster(|space| async move {
         let page = fs::read_to_string(Path::new(ROOT).join("docs/operations/install.md"))?;
-        let person = Person::new(&space)?;
+        let helm = Helm::find()?;
+        let mut person = Person::new(&space.plane, &[("helm", helm.program())])?;
+        symlink(Path::new(ROOT).join("charts"), person.laptop.path("charts"))?;
         let mut controller = None;
-        for line in typed(&page) {
+        for line in commands(&page) {
             if line.starts_with("kubectl get secret db") {
                 exists(&space.client, "shop", "db").await?;
             }

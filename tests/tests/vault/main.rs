@@ -2,6 +2,7 @@
 
 mod basics;
 mod cadence;
+mod guide;
 mod identity;
 mod leaks;
 mod outage;
