@@ -24,6 +24,10 @@ fn assert_told(story: &str) {
         "-> refused",
         "-> healed by itself",
         "-> merged by plain git",
+        "Secret mail holds password=first",
+        "Secret mail holds password=second",
+        "-> told: Ready=True, VaultSynced=False VaultUnreachable",
+        "-> the outage is over",
         "| tr0ub4dor",
     ] {
         assert!(story.contains(seen), "`{seen}` is missing in:\n{story}");
@@ -36,6 +40,16 @@ fn the_demo_tells_its_story_to_the_end() -> Result<()> {
     let story = String::from_utf8(output.stdout)?;
     assert!(output.status.success(), "{story}");
     assert_told(&story);
+    Ok(())
+}
+
+#[test]
+fn without_openbao_the_demo_says_so_and_tells_the_rest() -> Result<()> {
+    let output = demo(&[]).env("BAO_BIN", "/nonexistent/bao").output()?;
+    let story = String::from_utf8(output.stdout)?;
+    assert!(output.status.success(), "{story}");
+    assert!(story.contains("Not shown here, because there is no OpenBao") && story.contains("BAO_BIN"), "{story}");
+    assert!(story.contains("-> merged by plain git") && story.contains("| tr0ub4dor"), "{story}");
     Ok(())
 }
 

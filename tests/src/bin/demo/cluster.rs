@@ -57,6 +57,11 @@ impl Cluster {
         client_of(&self.kubeconfig).await
     }
 
+    /// What other servers of the story end with.
+    pub(crate) fn guard(&self) -> &Guard {
+        &self.guard
+    }
+
     /// Where the controller of the story answers, unless the cluster had its own.
     pub(crate) fn controller_url(&self) -> Option<String> {
         self.controller.as_ref().map(Controller::url)

@@ -6,6 +6,7 @@ mod cluster;
 mod narrator;
 mod operator;
 mod story;
+mod vault;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,7 +16,8 @@ use clap::Parser;
 use crate::cluster::Cluster;
 use crate::narrator::Narrator;
 
-/// Watch a Secret being sealed, committed, applied, opened, changed, tampered with and repaired.
+/// Watch a Secret being sealed, committed, applied, opened, changed, tampered with and repaired, and a value that stays in
+/// OpenBao.
 #[derive(Parser)]
 #[command(name = "cargo demo", bin_name = "cargo demo")]
 struct Arguments {

@@ -8,6 +8,7 @@ use kube::Client;
 use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use seal_crds::SealedSecret;
 use seal_crds::condition::{READY, find};
+use seal_tests::openbao::Bao;
 use seal_tests::stage::{RECOVERY, text_of};
 use seal_tests::{Laptop, binaries, wait};
 use serde_json::json;
@@ -20,16 +21,18 @@ use crate::operator::Operator;
 pub(crate) struct Ending {
     pub(crate) laptop: Laptop,
     pub(crate) operator: Operator,
+    // Killed when dropped: whoever goes on playing goes on having it.
+    _bao: Option<Bao>,
     kubeconfig: std::path::PathBuf,
     controller_url: Option<String>,
 }
 
 /// The people and machines of the story.
-struct Scene<'a> {
-    laptop: Laptop,
+pub(crate) struct Scene<'a> {
+    pub(crate) laptop: Laptop,
     operator: Operator,
-    client: Client,
-    narrator: &'a mut Narrator,
+    pub(crate) client: Client,
+    pub(crate) narrator: &'a mut Narrator,
 }
 
 /// Tells it from the first key to the recovery without a cluster.
@@ -54,8 +57,10 @@ pub(crate) async fn tell(cluster: &mut Cluster, narrator: &mut Narrator) -> Resu
     scene.meddle().await?;
     scene.tamper().await?;
     scene.merge().await?;
+    let bao = scene.refer_to_vault(cluster).await?;
     scene.recover()?;
     Ok(Ending {
+        _bao: bao,
         laptop: scene.laptop,
         operator: scene.operator,
         kubeconfig: cluster.kubeconfig().to_owned(),
@@ -183,7 +188,7 @@ impl Scene<'_> {
         Ok(())
     }
 
-    fn seal_shown(&self, arguments: &[&str]) -> Result<()> {
+    pub(crate) fn seal_shown(&self, arguments: &[&str]) -> Result<()> {
         self.narrator.command(format!("seal {}", arguments.join(" ")));
         self.answered(arguments, "")
     }
@@ -195,22 +200,22 @@ impl Scene<'_> {
         Ok(())
     }
 
-    fn commit(&self, message: &str) -> Result<()> {
+    pub(crate) fn commit(&self, message: &str) -> Result<()> {
         self.narrator.command(format!("git add --all; git commit --message '{message}'"));
         self.laptop.commit(message)
     }
 
-    async fn applied(&self) -> Result<()> {
+    pub(crate) async fn applied(&self) -> Result<()> {
         let commit = self.operator.sync().await?.context("there is nothing new to apply")?;
         self.narrator.say(format!("The operator pulls and applies {commit}"));
         Ok(())
     }
 
-    fn secrets(&self) -> Api<Secret> {
+    pub(crate) fn secrets(&self) -> Api<Secret> {
         Api::namespaced(self.client.clone(), SHOP)
     }
 
-    fn sealed(&self) -> Api<SealedSecret> {
+    pub(crate) fn sealed(&self) -> Api<SealedSecret> {
         Api::namespaced(self.client.clone(), SHOP)
     }
 
