@@ -4,6 +4,7 @@
 
 mod backlog;
 mod counts;
+mod large;
 mod table;
 
 use std::process::ExitCode;
@@ -22,6 +23,7 @@ use seal_tests::{ControlPlane, Controller, Space, Stage, binaries};
 
 use crate::backlog::Backlog;
 use crate::counts::Counts;
+use crate::large::Large;
 use crate::table::{Ratio, Table};
 
 /// Measure backlog, restart and memory on a real API server.
@@ -82,12 +84,24 @@ impl Run {
 
     fn measure(mut self, runtime: &tokio::runtime::Runtime, kubeseal: &Kubeseal) -> Result<Table> {
         runtime.block_on(async {
+            self.large_values().await?;
             self.backlog.make_foreign_secrets(&self.stage).await?;
             self.backlog_to_secrets().await?;
             self.restart().await
         })?;
         self.seal_process(kubeseal)?;
         Ok(self.table)
+    }
+
+    /// As much at once as one Secret can hold, many times over.
+    async fn large_values(&mut self) -> Result<()> {
+        let large = Large::prepare(&self.stage).await?;
+        let controller = start(&self.stage.space.plane, "seal-controller-large").await?;
+        let [resident, peak] = large.fetch(&self.stage, &controller).await?;
+        self.table.memory("memory after 60 values of 1 MB out of OpenBao, as much of others beside", resident, peak);
+        self.table.claim("never more than 64 MiB meanwhile", peak <= 64 << 20);
+        stop(controller)?;
+        large.clear(&self.stage).await
     }
 
     /// The bare client and the controller in turns, so that a machine that is busy with something else is so for both.
