@@ -846,3 +846,38 @@ async fn a_store_that_answers_nothing_does_not_fill_the_memory() {
     let put_off = scenario.context.store().next_fetch(&Key::new("shop", "db-39"), Instant::now()).unwrap();
     assert!(put_off > Instant::now() + Duration::from_secs(1), "it does not come back at once");
 }
+
+#[tokio::test]
+async fn a_secret_that_consents_to_be_taken_over_waits_for_no_refresh() {
+    let scenario = Scenario::new();
+    let object = wanting(&scenario);
+    scenario.arrives(&object);
+    scenario.look().await;
+    scenario.comes(&object, fetched("ada", "m1"));
+    let mut foreign = json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "Opaque", "data": {"a": base64("b")},
+        "metadata": {"name": "db", "namespace": "shop", "uid": "foreign-uid", "resourceVersion": "50"},
+    });
+    scenario.answers([
+        conflict(),
+        found(object.clone()),
+        found(foreign.clone()),
+        Answer::Patched(object.clone(), "200"),
+    ]);
+    scenario.look().await;
+    let requests = scenario.requests();
+    assert_eq!(ready(&requests), ("False".into(), "TargetNotOwned".into()));
+    let told = with_status(&object, "200", &requests[3].body);
+    scenario.answers([found(told.clone()), found(foreign.clone())]);
+    assert!(matches!(scenario.look().await, Next::Stalled(_)), "and Vault is not asked");
+    assert_eq!(scenario.lines(), [OBJECT, READ]);
+
+    foreign["metadata"]["annotations"] = json!({"sealwright.dev/adopt-by": "db"});
+    scenario.answers([found(told.clone()), found(foreign.clone())]);
+    assert_eq!(scenario.look().await, Next::Fetching);
+    scenario.comes(&told, fetched("ada", "m1"));
+    scenario.requests();
+    scenario.answers([found(foreign), applied_both("160"), applied_both("161"), Answer::Patched(told.clone(), "201")]);
+    assert_eq!(scenario.look().await, Next::Settled);
+    assert_eq!(ready(&scenario.requests()), ("True".into(), "Synced".into()));
+}

@@ -14,7 +14,7 @@ use std::{
 
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
-use seal_crds::SealedSecret;
+use seal_crds::{SealedSecret, condition::SealedSecretReason as Reason};
 
 use super::{Context, Look, Next, tell};
 use crate::{
@@ -30,6 +30,9 @@ use crate::{
         path::Plan,
     },
 };
+
+/// Refusals that the same values would meet again.
+const OF_VALUES: [Reason; 4] = [Reason::InvalidSpec, Reason::TemplateFailed, Reason::TooLarge, Reason::OutputRefused];
 
 /// A fetch that was refused for an outage that is over is made again after this.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -141,14 +144,18 @@ pub fn conclude(context: &Context, key: &Key, answer: Option<&Arc<Answer>>, next
         Next::Settled | Next::Later | Next::Stalled(_) | Next::Nothing => {}
     }
     let (now, wall) = (Instant::now(), Timestamp::now());
-    if let Some((wanted, course)) = context.store().course(key, now) {
+    let mut store = context.store();
+    let is_about_values = store.summary(key).is_some_and(|summary| OF_VALUES.iter().any(|why| summary.is_told(*why)));
+    if let Some((wanted, course)) = store.course(key, now) {
         let cadence = wanted.cadence;
         match (&answer.result, next) {
             (Ok(_), Next::Settled) => {
                 course.succeeded(answer.wish, &cadence, now, wall);
                 course.verified(now);
             }
-            (Ok(_), _) => course.refused(answer.wish, &cadence, now),
+            (Ok(_), _) if is_about_values => course.refused(answer.wish, &cadence, now),
+            // Whatever stands in the way may be gone any moment, and then nobody wants to wait for the next refresh.
+            (Ok(_), _) => {}
             (Err(failure), _) => {
                 let id = wanted.store.clone();
                 course.failed(answer.wish, failure, &cadence, now, wall);

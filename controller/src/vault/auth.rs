@@ -47,6 +47,8 @@ const UNUSED: Duration = Duration::from_secs(2 * 3600);
 const LOOK: Duration = Duration::from_secs(300);
 /// A token that may not read something is replaced at most so often, for the role may have got new policies.
 const FRESH: Duration = Duration::from_secs(300);
+/// No token is believed to live longer.
+const LONGEST_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// What a login needs of a ServiceAccount's token, where the store does not say.
 const AUDIENCE: &str = "vault";
 
@@ -162,6 +164,8 @@ pub struct Token {
 impl Token {
     fn new(issued: Issued) -> Arc<Self> {
         let Issued { token, ttl, is_renewable } = issued;
+        // The number is the server's, and may be any: beyond this no clock of ours can count.
+        let ttl = ttl.min(LONGEST_LIFE);
         Arc::new(Self { secret: token, issued: Instant::now(), ttl, is_renewable })
     }
 
@@ -489,5 +493,17 @@ async fn keep(session: Arc<Session>, link: Weak<Link>) {
             () = tokio::time::sleep_until(due.into()) => {}
             () = session.replaced.notified() => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_that_is_said_to_live_for_ever_has_an_end_that_can_be_counted() {
+        let ttl = Duration::from_secs(u64::MAX);
+        let token = Token::new(Issued { token: "s.x".to_owned().into(), ttl, is_renewable: true });
+        assert!(!token.has_ended() && token.renewal_due() < token.ends());
     }
 }

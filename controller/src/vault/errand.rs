@@ -155,10 +155,10 @@ impl Errands {
         drop(running);
         lock(&self.answers).remove(key);
         let (errands, store) = (self.clone(), errand.store.clone());
-        let end = End { errands, key: key.clone(), wish: errand.wish, store, weight };
+        let mut end = End { errands, key: key.clone(), wish: errand.wish, store, weight, is_answered: false };
         tokio::spawn(async move {
             let (result, began) = end.errands.fetch(&end.key, &errand).await;
-            end.errands.keep(&end.key, Answer::new(errand.wish, result, began));
+            end.answer(Answer::new(errand.wish, result, began));
         });
         true
     }
@@ -300,6 +300,14 @@ fn unreadable(store: &StoreId) -> VaultFailure {
     VaultFailure { reason: VaultReason::StoreNotFound, message, retry: Retry::WhenUp }
 }
 
+fn fault() -> VaultFailure {
+    VaultFailure {
+        reason: VaultReason::VaultUnreachable,
+        message: "a fault of the controller; its log says where".to_owned(),
+        retry: Retry::Backoff { from: Duration::from_secs(30), to: Duration::from_secs(5 * 60) },
+    }
+}
+
 /// Says that an errand has ended, however it did.
 struct End {
     errands: Arc<Errands>,
@@ -307,6 +315,14 @@ struct End {
     wish: Wish,
     store: StoreId,
     weight: usize,
+    is_answered: bool,
+}
+
+impl End {
+    fn answer(&mut self, answer: Answer) {
+        self.errands.keep(&self.key, answer);
+        self.is_answered = true;
+    }
 }
 
 impl Drop for End {
@@ -322,6 +338,11 @@ impl Drop for End {
         let mut running = lock(&self.errands.running);
         if running.get(&self.key) == Some(&self.wish) {
             running.remove(&self.key);
+            if !self.is_answered {
+                // It panicked. Without an answer the object would send the next one at once, and so on.
+                let answer = Arc::new(Answer::new(self.wish, Err(fault()), Instant::now()));
+                lock(&self.errands.answers).insert(self.key.clone(), answer);
+            }
             drop(running);
             // Nobody listens any more when the process ends.
             let _ = self.errands.ended.send(self.key.clone());
@@ -331,4 +352,43 @@ impl Drop for End {
 
 fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::client::Body;
+
+    use super::{
+        super::{cluster::Cluster, meter::Meter},
+        *,
+    };
+
+    #[tokio::test]
+    async fn an_errand_that_panics_ends_as_a_failure_with_a_backoff() {
+        let service = tower::service_fn(|_: http::Request<Body>| async {
+            Err::<http::Response<Body>, _>(std::io::Error::other("nobody is there"))
+        });
+        let cluster = Cluster::new(kube::Client::new(service, "default"), false);
+        let mac_key = watch::Sender::new(None);
+        let (errands, mut ended) = Errands::new(Reader::new(cluster, Meter::default()).0, true, mac_key.subscribe());
+        let (key, wish) = (Key::new("shop", "db"), Wish::of(&Default::default()));
+        lock(&errands.running).insert(key.clone(), wish);
+        let end = End {
+            errands: errands.clone(),
+            key: key.clone(),
+            wish,
+            store: StoreId::new("shop", "main"),
+            weight: 0,
+            is_answered: false,
+        };
+        let task = tokio::spawn(async move {
+            let _end = end;
+            Vec::<u8>::new()[0]
+        });
+        assert!(task.await.is_err());
+        assert_eq!(ended.recv().await, Some(key.clone()));
+        let answer = errands.answer(&key).unwrap();
+        let failure = answer.result.as_ref().err().unwrap();
+        assert!(matches!(failure.retry, Retry::Backoff { .. }) && lock(&errands.running).is_empty());
+    }
 }

@@ -130,10 +130,8 @@ impl Desk {
         let api: Api<PartialObjectMeta<Namespace>> = Api::all(client);
         let mut known: HashMap<String, BTreeMap<String, String>> = HashMap::new();
         let see = |event: watcher::Event<PartialObjectMeta<Namespace>>| match event {
-            watcher::Event::InitApply(namespace) => {
-                known.insert(namespace.name_any(), namespace.labels().clone());
-            }
-            watcher::Event::Apply(namespace) => {
+            // A list after a gap may hold what the gap has swallowed.
+            watcher::Event::InitApply(namespace) | watcher::Event::Apply(namespace) => {
                 let (name, labels) = (namespace.name_any(), namespace.labels().clone());
                 if known.insert(name.clone(), labels.clone()).is_some_and(|before| before != labels) {
                     self.context.errands.reader().cluster().forget_labels(&name);
@@ -142,7 +140,11 @@ impl Desk {
                     });
                 }
             }
-            watcher::Event::Delete(namespace) => drop(known.remove(&namespace.name_any())),
+            watcher::Event::Delete(namespace) => {
+                let name = namespace.name_any();
+                self.context.errands.reader().cluster().forget_labels(&name);
+                known.remove(&name);
+            }
             watcher::Event::Init | watcher::Event::InitDone => {}
         };
         follow(streamed(api, watcher::Config::default()), "Namespaces", see, &synced).await;
