@@ -169,6 +169,12 @@ impl World {
         self.fetch_as(store, vault, &self.namespace).await
     }
 
+    /// For an object that has no other values.
+    async fn fetch_alone(&self, store: &VaultStore, vault: &str) -> Result<Values, VaultFailure> {
+        let source: VaultSource = serde_yaml::from_str(&format!("{{storeRef: {{name: main}}, {vault}}}")).unwrap();
+        self.reader.fetch(&Plan::of(&source).unwrap().standing_alone(), store, &self.namespace).await
+    }
+
     async fn fetch_as(&self, store: &VaultStore, vault: &str, namespace: &str) -> Result<Values, VaultFailure> {
         let source: VaultSource = serde_yaml::from_str(&format!("{{storeRef: {{name: main}}, {vault}}}")).unwrap();
         self.reader.fetch(&Plan::of(&source).unwrap(), store, namespace).await
@@ -331,7 +337,16 @@ fn absent_deleted_and_destroyed_are_told_apart() {
             let failure = world.fetch(&store, &one("nothing", "")).await.err().unwrap();
             assert_eq!((failure.reason, failure.retry), (VaultReason::PathNotFound, Retry::Refresh));
             let gone = format!("onMissing: RemoveKey, {}", one("nothing", ""));
-            assert!(world.fetch(&store, &gone).await.unwrap().values.is_empty());
+            assert!(world.fetch(&store, &gone).await.unwrap().values.is_empty(), "others are in the Secret");
+            let alone = world.fetch_alone(&store, &gone).await.err().unwrap();
+            assert_eq!((alone.reason, alone.retry), (VaultReason::PathNotFound, Retry::Refresh), "none would be left");
+            let empty = "dataFrom: [{mount: kv, path: app/db, include: [none]}]";
+            assert_eq!(reason(world.fetch_alone(&store, empty).await), VaultReason::FieldNotFound);
+            world.bao.policy("read", "path \"*\" { capabilities = [\"read\"] }").await?;
+            let unmounted = "onMissing: RemoveKey, data: [{key: a, mount: none, path: app/db, field: user}]";
+            let failure = world.fetch(&store, unmounted).await.err().unwrap();
+            assert_eq!(failure.reason, VaultReason::PathNotFound, "not mounted is not gone: {failure:?}");
+            assert!(matches!(failure.retry, Retry::Backoff { .. }), "{failure:?}");
             world.bao.put("kv", "app/db", json!({"user": "grace"})).await?;
             world.bao.ask("DELETE", "kv/data/app/db", Value::Null).await?;
             for more in ["", ", version: 2"] {
@@ -349,7 +364,6 @@ fn absent_deleted_and_destroyed_are_told_apart() {
             world.bao.ask("DELETE", "kv/metadata/app/db", Value::Null).await?;
             assert_eq!(reason(world.fetch(&store, &one("app/db", "")).await), VaultReason::PathNotFound);
             world.bao.mount_kv("old", 1).await?;
-            world.bao.policy("read", "path \"*\" { capabilities = [\"read\"] }").await?;
             // Only version 1: OpenBao's engine of version 2 itself stores numbers as floats.
             world.bao.ask("POST", "old/app", json!({"user": "v1", "n": 12345678901234567890_u64})).await?;
             let v1 = "data: [{key: a, mount: old, path: app, field: user, kv: 1}, {key: n, mount: old, path: app, field: n, kv: 1}]";

@@ -184,6 +184,8 @@ pub fn decide(observed: &Observed<'_>, keys: &KeyIndex) -> Decision {
         (Some(_), Some(Err(failure))) => return Decision::Withhold(failure.clone()),
         (Some(source), None) => {
             let plan = Plan::of(source).map_err(|error| Refusal::new(Reason::InvalidSpec, format!("vault: {error}")));
+            let stands_alone = observed.object.spec.encrypted_data.is_empty();
+            let plan = plan.map(|plan| if stands_alone { plan.standing_alone() } else { plan });
             let plan = plan.and_then(|plan| untouchable(observed).map_or(Ok(plan), Err));
             return plan.map_or_else(Decision::Refuse, Decision::Fetch);
         }

@@ -9,6 +9,7 @@
 //! connection, and what is kept of an answer is decided here: a status and a few words of our own, never a body.
 
 use std::{
+    borrow::Cow,
     error::Error as _,
     io,
     net::{IpAddr, SocketAddr},
@@ -246,6 +247,9 @@ pub enum Fault {
         /// What else could be learnt.
         hint: Option<Hint>,
     },
+    /// There is nothing at that path: the server itself says so, and says nothing else.
+    #[error("HTTP 404")]
+    Absent,
     /// A KV engine of version 2 has a version there, which is deleted or destroyed.
     #[error("HTTP 404, version {version} is {}", if *.is_destroyed { "destroyed" } else { "deleted" })]
     Deleted {
@@ -272,6 +276,9 @@ pub enum Fault {
     /// The answer is not one that Vault would give.
     #[error("an answer that is not Vault's")]
     Malformed,
+    /// The answer is not one that a KV engine of version 1 would give.
+    #[error("an answer that is no KV engine's")]
+    NotKv,
     /// The answer is too large.
     #[error("an answer of more than {} MiB", LARGEST_ANSWER >> 20)]
     TooLarge,
@@ -319,6 +326,8 @@ pub enum Hint {
     Account,
     /// The role is not for this namespace.
     Namespace,
+    /// The answer is of something in front of the server, or in its place.
+    NotVaults,
 }
 
 impl Fault {
@@ -326,8 +335,8 @@ impl Fault {
     pub fn is_of_the_server(self) -> bool {
         match self {
             Self::Connect | Self::Tls(_) | Self::Timeout | Self::Torn | Self::Malformed | Self::Redirect(_) => true,
-            Self::Status { code, .. } => code >= 500,
-            Self::Deleted { .. } | Self::TooLarge | Self::Unsendable => false,
+            Self::Status { code, hint, .. } => code >= 500 || hint == Some(Hint::NotVaults),
+            Self::Absent | Self::Deleted { .. } | Self::NotKv | Self::TooLarge | Self::Unsendable => false,
         }
     }
 
@@ -335,7 +344,7 @@ impl Fault {
     pub fn code(self) -> Option<u16> {
         match self {
             Self::Status { code, .. } | Self::Redirect(code) => Some(code),
-            Self::Deleted { .. } => Some(404),
+            Self::Absent | Self::Deleted { .. } => Some(404),
             _ => None,
         }
     }
@@ -353,7 +362,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Fault::Deleted`] for a version that is deleted, `Status` with 404 where there is nothing.
+    /// [`Fault::Deleted`] for a version that is deleted, [`Fault::Absent`] where there is nothing.
     pub async fn read(&self, read: &Read, who: As<'_>) -> Result<Content, Fault> {
         let (mount, path) = (read.mount.clone(), read.path.clone());
         match read.kv {
@@ -434,7 +443,7 @@ impl Client {
         match self.ask(HealthRequest, As { token: None, namespace: None }).await {
             Ok(_) => Ok(()),
             Err(Fault::Status { code, .. }) if code < 500 => Ok(()),
-            Err(Fault::TooLarge | Fault::Deleted { .. }) => Ok(()),
+            Err(Fault::TooLarge | Fault::Absent | Fault::Deleted { .. }) => Ok(()),
             Err(Fault::Status { code: 501, retry_after, .. }) => {
                 Err(Fault::Status { code: 501, retry_after, hint: Some(Hint::NotInitialised) })
             }
@@ -453,7 +462,7 @@ impl Client {
             return Err(Fault::Redirect(status.as_u16()));
         }
         let body = body(answer).await;
-        if status.is_success() { body } else { Err(refusal(status.as_u16(), &headers, &body.unwrap_or_default())) }
+        if status.is_success() { body } else { Err(refusal(status.as_u16(), &headers, body)) }
     }
 }
 
@@ -566,14 +575,36 @@ fn tls_fault(error: &rustls::Error) -> TlsFault {
 }
 
 /// What is kept of an answer that is an error.
-fn refusal(code: u16, headers: &HeaderMap, body: &[u8]) -> Fault {
-    if code == 404
-        && let Some(version) = versioned(body).and_then(|versioned| versioned.metadata)
-    {
-        return Fault::Deleted { version: version.version, is_destroyed: version.destroyed };
+fn refusal(code: u16, headers: &HeaderMap, body: Result<Zeroizing<Vec<u8>>, Fault>) -> Fault {
+    if code == 404 {
+        return match body {
+            Ok(body) => not_found(&body),
+            Err(Fault::TooLarge) => Fault::Status { code, retry_after: None, hint: Some(Hint::NotVaults) },
+            // What was to be read there may tell what is not there.
+            Err(fault) => fault,
+        };
     }
     let seconds = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
-    Fault::Status { code, retry_after: seconds.map(Duration::from_secs), hint: hint(code, body) }
+    let hint = body.ok().and_then(|body| hint(code, &body));
+    Fault::Status { code, retry_after: seconds.map(Duration::from_secs), hint }
+}
+
+/// A 404 has four meanings, and a key may be removed for one of them only: the others come from a version that can be
+/// brought back, an engine that is not mounted, or a load balancer without a server.
+fn not_found(body: &[u8]) -> Fault {
+    #[derive(Deserialize)]
+    struct Told<'a> {
+        #[serde(borrow)]
+        errors: Vec<&'a RawValue>,
+    }
+    if let Some(version) = versioned(body).and_then(|versioned| versioned.metadata) {
+        return Fault::Deleted { version: version.version, is_destroyed: version.destroyed };
+    }
+    match serde_json::from_slice::<Told<'_>>(body) {
+        Ok(told) if told.errors.is_empty() => Fault::Absent,
+        Ok(_) => Fault::Status { code: 404, retry_after: None, hint: None },
+        Err(_) => Fault::Status { code: 404, retry_after: None, hint: Some(Hint::NotVaults) },
+    }
 }
 
 /// Looks for words that we know in what the server says.
@@ -610,6 +641,10 @@ fn hint(code: u16, body: &[u8]) -> Option<Hint> {
 struct Enclosing<'a> {
     #[serde(borrow)]
     data: Option<&'a RawValue>,
+    #[serde(borrow)]
+    lease_id: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    mount_type: Option<Cow<'a, str>>,
 }
 
 #[derive(Deserialize)]
@@ -633,6 +668,13 @@ fn versioned(body: &[u8]) -> Option<Versioned<'_>> {
 
 fn content_v1(body: &[u8]) -> Result<Content, Fault> {
     let enclosing: Enclosing<'_> = serde_json::from_slice(body).map_err(|_| Fault::Malformed)?;
+    // What has a lease is made for whoever asks, and dies with it; nobody here would renew it.
+    let is_leased = enclosing.lease_id.is_some_and(|id| !id.is_empty());
+    // Not every server says which engine has answered.
+    let is_of_another = enclosing.mount_type.is_some_and(|engine| !matches!(&*engine, "" | "kv" | "generic"));
+    if is_leased || is_of_another {
+        return Err(Fault::NotKv);
+    }
     Content::of(enclosing.data.ok_or(Fault::Malformed)?.get(), None).ok_or(Fault::Malformed)
 }
 
@@ -662,4 +704,47 @@ fn issued(body: &[u8]) -> Result<Issued, Fault> {
     let auth = login.auth.ok_or(Fault::Malformed)?;
     let ttl = Duration::from_secs(auth.lease_duration);
     Ok(Issued { token: Zeroizing::new(auth.client_token), ttl, is_renewable: auth.renewable })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answered(code: u16, body: &str) -> Fault {
+        refusal(code, &HeaderMap::new(), Ok(body.as_bytes().to_vec().into()))
+    }
+
+    #[test]
+    fn only_the_servers_own_word_that_there_is_nothing_makes_a_path_absent() {
+        let other = |hint| Fault::Status { code: 404, retry_after: None, hint };
+        let deleted = r#"{"data":{"data":null,"metadata":{"version":3,"destroyed":true}}}"#;
+        for (body, fault) in [
+            (r#"{"errors":[]}"#, Fault::Absent),
+            (deleted, Fault::Deleted { version: 3, is_destroyed: true }),
+            (r#"{"errors":["no handler for route \"kv/app\". route entry not found."]}"#, other(None)),
+            ("<html><h1>404 Not Found</h1></html>", other(Some(Hint::NotVaults))),
+            ("", other(Some(Hint::NotVaults))),
+            ("{}", other(Some(Hint::NotVaults))),
+            (&deleted[..40], other(Some(Hint::NotVaults))),
+        ] {
+            assert_eq!(answered(404, body), fault, "{body}");
+        }
+        for fault in [Fault::Torn, Fault::Timeout] {
+            assert_eq!(refusal(404, &HeaderMap::new(), Err(fault)), fault);
+        }
+        assert!(other(Some(Hint::NotVaults)).is_of_the_server() && !other(None).is_of_the_server());
+    }
+
+    #[test]
+    fn version_1_takes_nothing_of_another_engine_and_nothing_that_has_a_lease() {
+        for (more, is_kv) in [
+            (r#""lease_id": "", "mount_type": "kv""#, true),
+            (r#""lease_id": """#, true),
+            (r#""lease_id": "database/creds/app/x""#, false),
+            (r#""mount_type": "token""#, false),
+        ] {
+            let content = content_v1(format!(r#"{{"data": {{"id": "x"}}, {more}}}"#).as_bytes());
+            assert_eq!(content.map(drop), if is_kv { Ok(()) } else { Err(Fault::NotKv) }, "{more}");
+        }
+    }
 }

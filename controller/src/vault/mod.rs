@@ -95,10 +95,14 @@ pub fn judged(fault: Fault, asked: Asked<'_>) -> VaultFailure {
         (Fault::Status { code: 500.., .. } | Fault::Status { code: 412, .. }, _) => {
             (Reason::VaultUnreachable, SERVER_WAIT)
         }
-        (Fault::Status { .. } | Fault::Unsendable, Asked::Login(_)) => {
+        // Of a load balancer without a server, perhaps.
+        (Fault::Status { hint: Some(Hint::NotVaults), .. }, _) => (Reason::VaultUnreachable, SERVER_WAIT),
+        (Fault::Status { .. } | Fault::Absent | Fault::Unsendable, Asked::Login(_)) => {
             (Reason::AuthFailed, Retry::Backoff { from: LOGIN_WAIT.0, to: LOGIN_WAIT.1 })
         }
-        (Fault::Status { code: 404, .. }, Asked::Secret(_)) => (Reason::PathNotFound, Retry::Refresh),
+        (Fault::Absent | Fault::NotKv, _) => (Reason::PathNotFound, Retry::Refresh),
+        // An engine that is not mounted may be on its way: a server is being set up, or restored.
+        (Fault::Status { code: 404, .. }, Asked::Secret(_)) => (Reason::PathNotFound, PERMISSION_WAIT),
         (Fault::Status { code: 401 | 403, .. } | Fault::Unsendable, Asked::Secret(_)) => {
             (Reason::PermissionDenied, PERMISSION_WAIT)
         }
@@ -131,8 +135,10 @@ fn message(fault: Fault, asked: Asked<'_>) -> String {
             ": the server does not accept this identity; compare the role's bindings with it"
         }
         (Fault::Status { code: 401 | 403, .. }, Asked::Secret(_)) => ": the identity may not read it",
-        (Fault::Status { code: 404, .. }, Asked::Secret(_)) => ": there is nothing at this path",
-        (Fault::Status { code: 404, .. }, Asked::Login(_)) => ": no auth method is mounted there",
+        (Fault::Status { hint: Some(Hint::NotVaults), .. }, _) => ": the answer is not Vault's",
+        (Fault::Absent, Asked::Secret(_)) => ": there is nothing at this path",
+        (Fault::Status { code: 404, .. }, Asked::Secret(_)) => ": no engine is mounted there",
+        (Fault::Status { code: 404, .. } | Fault::Absent, Asked::Login(_)) => ": no auth method is mounted there",
         (Fault::Status { code: 400 | 405, .. }, Asked::Secret(_)) => ": the mount is no KV engine of this version",
         (Fault::Status { code: 429, .. }, _) => ": the server asks to slow down",
         _ => "",
@@ -183,6 +189,7 @@ mod tests {
         let login = Asked::Login("kubernetes");
         let login_wait = Retry::Backoff { from: LOGIN_WAIT.0, to: LOGIN_WAIT.1 };
         let sealed = Fault::Status { code: 503, retry_after: None, hint: Some(Hint::Sealed) };
+        let stranger = Fault::Status { code: 404, retry_after: None, hint: Some(Hint::NotVaults) };
         let limited = Fault::Status { code: 429, retry_after: Some(Duration::from_secs(7)), hint: None };
         for (fault, asked, reason, retry) in [
             (Fault::Connect, secret, Reason::VaultUnreachable, SERVER_WAIT),
@@ -202,7 +209,10 @@ mod tests {
             (status(400), login, Reason::AuthFailed, login_wait),
             (status(404), login, Reason::AuthFailed, login_wait),
             (Fault::Unsendable, login, Reason::AuthFailed, login_wait),
-            (status(404), secret, Reason::PathNotFound, Retry::Refresh),
+            (Fault::Absent, secret, Reason::PathNotFound, Retry::Refresh),
+            (status(404), secret, Reason::PathNotFound, PERMISSION_WAIT),
+            (stranger, secret, Reason::VaultUnreachable, SERVER_WAIT),
+            (stranger, login, Reason::VaultUnreachable, SERVER_WAIT),
             (status(400), secret, Reason::PathNotFound, Retry::Refresh),
             (Fault::Deleted { version: 3, is_destroyed: false }, secret, Reason::VersionDeleted, Retry::Refresh),
             (Fault::TooLarge, secret, Reason::FieldNotFound, Retry::Refresh),

@@ -118,6 +118,8 @@ pub struct Plan {
     takes: Vec<Take>,
     /// What becomes of a key whose path is gone.
     pub on_missing: OnMissing,
+    /// Whether nothing but this goes into the Secret.
+    pub stands_alone: bool,
 }
 
 /// A `spec.vault` that makes no sense.
@@ -155,7 +157,9 @@ impl Plan {
     ///
     /// The first thing that makes no sense.
     pub fn of(source: &VaultSource) -> Result<Self, PlanError> {
-        let mut plan = Self { reads: Vec::new(), takes: Vec::new(), on_missing: source.on_missing.unwrap_or_default() };
+        let (reads, takes) = Default::default();
+        let on_missing = source.on_missing.unwrap_or_default();
+        let mut plan = Self { reads, takes, on_missing, stands_alone: false };
         for entry in &source.data_from {
             let read = plan.read(&entry.mount, &entry.path, entry.kv, entry.version)?;
             let include = Patterns::of(&entry.include).ok_or_else(|| PlanError::Include(plan.reads[read].place()))?;
@@ -172,6 +176,11 @@ impl Plan {
             plan.takes.push(Take::Field { read, key, field, decode: entry.decode });
         }
         Ok(plan)
+    }
+
+    /// The same for an object that has no other values.
+    pub fn standing_alone(self) -> Self {
+        Self { stands_alone: true, ..self }
     }
 
     /// About how many bytes it takes while it waits.

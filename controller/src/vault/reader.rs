@@ -64,11 +64,11 @@ impl Reader {
         let answers = join_all(plan.reads().iter().map(|read| session.read(&link, read))).await;
         let answers = plan.reads().iter().zip(answers).map(|(read, answer)| settled(plan, &read.place(), answer));
         let answers = answers.collect::<Result<Vec<_>, _>>()?;
-        value::compose(plan, &answers).map_err(|error| VaultFailure {
-            reason: VaultReason::FieldNotFound,
-            message: error.to_string(),
-            retry: Retry::Refresh,
-        })
+        let values = value::compose(plan, &answers).map_err(|error| not_found(error.to_string()))?;
+        match plan.stands_alone && values.values.is_empty() {
+            true => Err(nothing(&answers)),
+            false => Ok(values),
+        }
     }
 
     /// What is known of a store's server; nothing, if it was never used.
@@ -145,6 +145,19 @@ impl Reader {
     }
 }
 
+fn not_found(message: String) -> VaultFailure {
+    VaultFailure { reason: VaultReason::FieldNotFound, message, retry: Retry::Refresh }
+}
+
+/// A Secret without any key helps nobody, and whoever emptied the server by mistake would empty the cluster too.
+fn nothing(answers: &[Option<Arc<Content>>]) -> VaultFailure {
+    if answers.iter().any(Option::is_some) {
+        return not_found("there is not a single value to make a Secret of".to_owned());
+    }
+    let message = "there is nothing at any of the paths; the last key of a Secret is never removed".to_owned();
+    VaultFailure { reason: VaultReason::PathNotFound, message, retry: Retry::Refresh }
+}
+
 /// What one answer means: content, nothing where the plan goes without, or the failure of the whole.
 fn settled(
     plan: &Plan,
@@ -153,7 +166,7 @@ fn settled(
 ) -> Result<Option<Arc<Content>>, VaultFailure> {
     match answer {
         Ok(content) => Ok(Some(content)),
-        Err(Failed::Fault(Fault::Status { code: 404, .. })) if value::goes_without(plan) => Ok(None),
+        Err(Failed::Fault(Fault::Absent)) if value::goes_without(plan) => Ok(None),
         Err(Failed::Fault(fault)) => Err(judged(fault, Asked::Secret(place))),
         Err(Failed::Judged(failure)) => Err(failure),
     }
