@@ -20,6 +20,8 @@ use super::{Retry, VaultFailure};
 
 /// While a store is out nothing is sent to it, so it costs little to look whether a wake-up was missed.
 const NET: Duration = Duration::from_secs(5 * 60);
+/// Nobody is asked again sooner than this after a failure.
+const SHORTEST: Duration = Duration::from_secs(1);
 /// What had failed before a restart is fetched again within this time.
 const SOON: Duration = Duration::from_secs(30);
 
@@ -165,7 +167,8 @@ impl Course {
                 let wait = to.min(from.saturating_mul(2_u32.saturating_pow(self.failures)));
                 Some(wait.mul_f64(1.0 - cadence.share / 4.0))
             }
-            Retry::After(wait) => Some(wait.mul_f64(1.0 + cadence.share / 4.0)),
+            // A server may say zero.
+            Retry::After(wait) => Some(wait.max(SHORTEST).mul_f64(1.0 + cadence.share / 4.0)),
             Retry::Refresh => cadence.regular(),
         };
         self.failures = self.failures.saturating_add(1);
@@ -348,6 +351,9 @@ mod tests {
         assert!(wait(&course, now).unwrap() > 50 * 60 * SECOND);
         course.wake(now + SECOND);
         assert_eq!(wait(&course, now), Some(SECOND));
+        let mut told_zero = course.clone();
+        told_zero.failed(wish("now"), &failure(Retry::After(Duration::ZERO)), &cadence, now, at(0));
+        assert!(wait(&told_zero, now).unwrap() >= SECOND);
         assert!(matches!(course.gate(wish("now"), now + SECOND), Gate::Go));
     }
 
