@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 use futures::future::try_join_all;
-use kube::{ResourceExt, api::ListParams};
+use kube::{
+    ResourceExt,
+    api::{DeleteParams, ListParams},
+};
 use seal_crds::condition::SealedSecretReason::{NeverSynced, Stale};
 use seal_tests::{
     Result, Stage,
@@ -92,6 +95,41 @@ fn a_server_that_dies_and_comes_back_as_another_is_logged_in_to_anew() {
         .await?;
         shop.stage.holds("db", &[("user", "grace")]).await?;
         shop.store_is("main", "Reachable").await.map(drop)
+    });
+}
+
+#[test]
+fn metrics_count_what_a_store_is_asked_and_show_its_outage() {
+    in_namespace(|space| async move {
+        let world = World::set(space).await?;
+        let shop = &world.shop;
+        world.store(json!({})).await?;
+        shop.wants("db", &[field("user", "app/db", "user")]).await?;
+        shop.stage.ready("db").await?;
+        shop.refresh("db").await?;
+        let store = format!("store=\"{}/main\"", shop.namespace());
+        let metric = async |name: &str, labels: &[&str]| {
+            let labels = [&[store.as_str()], labels].concat();
+            world.controller.metric(&format!("sealwright_vault_{name}"), &labels).await
+        };
+        let well = "class=\"ok\"";
+        assert_eq!(metric("requests_total", &["operation=\"login\"", well]).await?, 1.0);
+        assert_eq!(metric("requests_total", &["operation=\"read\"", well]).await?, 2.0);
+        assert_eq!(metric("request_seconds_count", &["operation=\"read\""]).await?, 2.0);
+        assert_eq!(metric("tokens", &[]).await?, 1.0);
+        assert_eq!(metric("store_open", &[]).await?, 0.0);
+        ensure!(metric("last_success_timestamp_seconds", &[]).await? > 1e9);
+
+        world.bao.kill();
+        shop.refresh("db").await?;
+        ensure!(metric("requests_total", &["class=\"connection\""]).await? >= 1.0);
+        wait::until_equal("the store is open", 1.0, || metric("store_open", &[])).await?;
+        shop.stores().delete("main", &DeleteParams::default()).await?;
+        wait::until("nothing is counted for a store that is gone", || async {
+            let text = world.controller.get("/metrics").await?.body;
+            Ok((!text.contains(&store)).then_some(()))
+        })
+        .await
     });
 }
 
