@@ -645,7 +645,7 @@ impl Scenario {
 fn fetched(user: &str, mac: &str) -> Result<Fetched, VaultFailure> {
     let values = [("user".to_owned(), user.as_bytes().to_vec().into())].into();
     let versions = [("kv/db".to_owned(), 1)].into();
-    Ok(Fetched { values: Values { values, versions }, mac: mac.to_owned() })
+    Ok(Fetched { values: Values { values, versions, hold: None }, mac: mac.to_owned() })
 }
 
 fn sealed_server() -> Result<Fetched, VaultFailure> {

@@ -672,7 +672,7 @@ mod tests {
     /// What Vault gave, with this MAC.
     fn fetched(pairs: &[(&str, &str)], mac: &str) -> Result<Fetched, VaultFailure> {
         let values = pairs.iter().map(|(key, value)| ((*key).to_owned(), value.as_bytes().to_vec().into())).collect();
-        let values = crate::vault::value::Values { values, versions: Default::default() };
+        let values = crate::vault::value::Values { values, versions: Default::default(), hold: None };
         Ok(Fetched { values, mac: mac.to_owned() })
     }
 

@@ -261,7 +261,8 @@ impl Session {
         loop {
             let asker = token.clone();
             let request = |client: Client| async move {
-                client.read(read, As { token: Some(&asker.secret), namespace: link.data_namespace() }).await
+                let who = As { token: Some(&asker.secret), namespace: link.data_namespace() };
+                client.read(read, who, link.purse()).await
             };
             match link.call(Operation::Read, request).await {
                 Err(Failed::Fault(Fault::Status { code: 401 | 403, .. })) if may_retry_denied => {

@@ -46,7 +46,8 @@ use zeroize::Zeroizing;
 
 use super::{
     path::{Kv, Read},
-    value::Content,
+    purse::Purse,
+    value::{Content, ContentError},
 };
 
 /// How long a connection may take to come about.
@@ -54,7 +55,9 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// How long a request may take, where the store does not say.
 const REQUEST: Duration = Duration::from_secs(10);
 /// More than the largest Secret, as base64 in JSON; less than would hurt us.
-const LARGEST_ANSWER: usize = 4 << 20;
+const LARGEST_ANSWER: usize = 2 << 20;
+/// More than any answer that is not a secret: a login, a lookup, an error.
+const LARGEST_WORD: usize = 128 << 10;
 /// Redirects that are followed, all of them to where the request went.
 const REDIRECTS: usize = 3;
 
@@ -280,8 +283,11 @@ pub enum Fault {
     #[error("an answer that is no KV engine's")]
     NotKv,
     /// The answer is too large.
-    #[error("an answer of more than {} MiB", LARGEST_ANSWER >> 20)]
+    #[error("an answer of more than {} MiB, or of too many fields", LARGEST_ANSWER >> 20)]
     TooLarge,
+    /// So much is being fetched that there is no room for the answer.
+    #[error("too much is being fetched at this moment")]
+    Crowded,
     /// A token, role or namespace that no request can carry.
     #[error("a character that no request can carry")]
     Unsendable,
@@ -336,7 +342,9 @@ impl Fault {
         match self {
             Self::Connect | Self::Tls(_) | Self::Timeout | Self::Torn | Self::Malformed | Self::Redirect(_) => true,
             Self::Status { code, hint, .. } => code >= 500 || hint == Some(Hint::NotVaults),
-            Self::Absent | Self::Deleted { .. } | Self::NotKv | Self::TooLarge | Self::Unsendable => false,
+            Self::Absent | Self::Deleted { .. } | Self::NotKv | Self::TooLarge | Self::Crowded | Self::Unsendable => {
+                false
+            }
         }
     }
 
@@ -363,12 +371,24 @@ impl Client {
     /// # Errors
     ///
     /// [`Fault::Deleted`] for a version that is deleted, [`Fault::Absent`] where there is nothing.
-    pub async fn read(&self, read: &Read, who: As<'_>) -> Result<Content, Fault> {
+    pub async fn read(&self, read: &Read, who: As<'_>, purse: &Purse) -> Result<Content, Fault> {
+        let mut hold = purse.begin().await.ok_or(Fault::Crowded)?;
+        let mut room = |bytes: usize| match bytes > LARGEST_ANSWER {
+            true => Err(Fault::TooLarge),
+            // As it came, and once more in fields.
+            false if purse.widen(&mut hold, 2 * bytes) => Ok(()),
+            false => Err(Fault::Crowded),
+        };
         let (mount, path) = (read.mount.clone(), read.path.clone());
-        match read.kv {
-            Kv::V1 => content_v1(&self.ask(GetSecretRequest { mount, path }, who).await?),
-            Kv::V2 => content_v2(&self.ask(ReadSecretRequest { mount, path, version: read.version }, who).await?),
-        }
+        let content = match read.kv {
+            Kv::V1 => content_v1(&self.send(GetSecretRequest { mount, path }, who, &mut room).await?)?,
+            Kv::V2 => {
+                let request = ReadSecretRequest { mount, path, version: read.version };
+                content_v2(&self.send(request, who, &mut room).await?)?
+            }
+        };
+        hold.narrow(2 * content.size());
+        Ok(content.holding(hold))
     }
 
     /// Logs in. No token is sent.
@@ -453,6 +473,17 @@ impl Client {
 
     /// Sends a request that vaultrs has built, and gives the body of a good answer.
     async fn ask<E: Endpoint>(&self, endpoint: E, who: As<'_>) -> Result<Zeroizing<Vec<u8>>, Fault> {
+        let room = |bytes: usize| if bytes > LARGEST_WORD { Err(Fault::TooLarge) } else { Ok(()) };
+        self.send(endpoint, who, room).await
+    }
+
+    /// Sends it, and reads of the answer what there is room for.
+    async fn send<E: Endpoint>(
+        &self,
+        endpoint: E,
+        who: As<'_>,
+        room: impl FnMut(usize) -> Result<(), Fault>,
+    ) -> Result<Zeroizing<Vec<u8>>, Fault> {
         let outfit = Outfit { token: header(who.token, true)?, namespace: header(who.namespace, false)? };
         let request = MutatedEndpoint::new(endpoint, &outfit).request(&self.base).map_err(|_| Fault::Unsendable)?;
         let request = reqwest::Request::try_from(request).map_err(|_| Fault::Unsendable)?;
@@ -461,7 +492,7 @@ impl Client {
         if status.is_redirection() {
             return Err(Fault::Redirect(status.as_u16()));
         }
-        let body = body(answer).await;
+        let body = body(answer, room).await;
         if status.is_success() { body } else { Err(refusal(status.as_u16(), &headers, body)) }
     }
 }
@@ -523,16 +554,28 @@ fn header(text: Option<&str>, is_secret: bool) -> Result<Option<HeaderValue>, Fa
     Ok(Some(value))
 }
 
-/// Reads the body, up to a limit.
-async fn body(mut answer: reqwest::Response) -> Result<Zeroizing<Vec<u8>>, Fault> {
+/// Reads the body, as far as there is room.
+async fn body(
+    mut answer: reqwest::Response,
+    mut room: impl FnMut(usize) -> Result<(), Fault>,
+) -> Result<Zeroizing<Vec<u8>>, Fault> {
     let expected = answer.content_length().and_then(|length| usize::try_from(length).ok()).unwrap_or_default();
+    room(expected)?;
     // Grown in place, a buffer would leave copies behind.
-    let mut body = Zeroizing::new(Vec::with_capacity(expected.clamp(4096, LARGEST_ANSWER)));
+    let mut body = Zeroizing::new(Vec::with_capacity(expected.max(4096)));
     loop {
         match answer.chunk().await {
             Ok(None) => return Ok(body),
-            Ok(Some(chunk)) if body.len() + chunk.len() > LARGEST_ANSWER => return Err(Fault::TooLarge),
-            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+            Ok(Some(chunk)) => {
+                if body.len() + chunk.len() > body.capacity() {
+                    let needed = body.len() + chunk.len();
+                    room(needed)?;
+                    let mut wider = Zeroizing::new(Vec::with_capacity(needed.max(2 * body.capacity())));
+                    wider.extend_from_slice(&body);
+                    body = wider;
+                }
+                body.extend_from_slice(&chunk);
+            }
             Err(error) if error.is_timeout() => return Err(Fault::Timeout),
             Err(_) => return Err(Fault::Torn),
         }
@@ -675,7 +718,7 @@ fn content_v1(body: &[u8]) -> Result<Content, Fault> {
     if is_leased || is_of_another {
         return Err(Fault::NotKv);
     }
-    Content::of(enclosing.data.ok_or(Fault::Malformed)?.get(), None).ok_or(Fault::Malformed)
+    Content::of(enclosing.data.ok_or(Fault::Malformed)?.get(), None).map_err(unfit)
 }
 
 fn content_v2(body: &[u8]) -> Result<Content, Fault> {
@@ -683,7 +726,14 @@ fn content_v2(body: &[u8]) -> Result<Content, Fault> {
     let metadata = metadata.ok_or(Fault::Malformed)?;
     // A server that answers a deleted version with 200 and null is taken at its word, not at its status.
     let deleted = Fault::Deleted { version: metadata.version, is_destroyed: metadata.destroyed };
-    Content::of(data.ok_or(deleted)?.get(), Some(metadata.version)).ok_or(Fault::Malformed)
+    Content::of(data.ok_or(deleted)?.get(), Some(metadata.version)).map_err(unfit)
+}
+
+fn unfit(error: ContentError) -> Fault {
+    match error {
+        ContentError::NotAnObject => Fault::Malformed,
+        ContentError::TooMany => Fault::TooLarge,
+    }
 }
 
 fn issued(body: &[u8]) -> Result<Issued, Fault> {

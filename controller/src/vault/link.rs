@@ -28,6 +28,7 @@ use super::{
     health,
     meter::{Meter, Operation},
     outage,
+    purse::Purse,
 };
 
 /// A CA that is no longer in its ConfigMap stops being trusted within this time.
@@ -94,6 +95,7 @@ pub struct Link {
     health: Mutex<StoreHealth>,
     sessions: Mutex<HashMap<Identity, Arc<Session>>>,
     cluster: Arc<Cluster>,
+    purse: Purse,
     meter: Meter,
     events: mpsc::UnboundedSender<StoreEvent>,
 }
@@ -130,6 +132,7 @@ impl Link {
     pub async fn to(
         store: &VaultStore,
         cluster: Arc<Cluster>,
+        purse: Purse,
         meter: Meter,
         events: mpsc::UnboundedSender<StoreEvent>,
     ) -> Result<Arc<Self>, StoreHealth> {
@@ -154,6 +157,7 @@ impl Link {
             spec: store.spec.clone(),
             id,
             cluster,
+            purse,
             meter,
             events,
         }))
@@ -177,6 +181,11 @@ impl Link {
     /// The API server.
     pub fn cluster(&self) -> &Cluster {
         &self.cluster
+    }
+
+    /// What its answers may take in memory.
+    pub fn purse(&self) -> &Purse {
+        &self.purse
     }
 
     /// What is known of the server.

@@ -107,7 +107,9 @@ impl Class {
             Err(Fault::Status { code: 404, .. } | Fault::Absent | Fault::Deleted { .. }) => Self::Absent,
             Err(Fault::Status { code: 429, .. }) => Self::Limited,
             Err(Fault::Status { code: 500.., .. } | Fault::Malformed | Fault::NotKv) => Self::Server,
-            Err(Fault::Status { .. } | Fault::TooLarge | Fault::Unsendable | Fault::Redirect(_)) => Self::Refused,
+            Err(Fault::Status { .. } | Fault::TooLarge | Fault::Crowded | Fault::Unsendable | Fault::Redirect(_)) => {
+                Self::Refused
+            }
             Err(Fault::Timeout) => Self::Timeout,
             Err(Fault::Connect | Fault::Tls(_) | Fault::Torn) => Self::Connection,
         }

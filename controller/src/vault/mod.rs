@@ -18,6 +18,7 @@ pub mod link;
 pub mod mac;
 pub mod meter;
 pub mod path;
+pub mod purse;
 pub mod reader;
 pub mod stores;
 pub mod value;
@@ -91,6 +92,7 @@ pub fn judged(fault: Fault, asked: Asked<'_>) -> VaultFailure {
             Reason::RateLimited,
             retry_after.map_or(RATE_WAIT, |wait| Retry::After(wait.min(Duration::from_secs(300)))),
         ),
+        (Fault::Crowded, _) => (Reason::RateLimited, RATE_WAIT),
         (Fault::Status { code: 503, hint: Some(Hint::Sealed), .. }, _) => (Reason::VaultSealed, SERVER_WAIT),
         (Fault::Status { code: 500.., .. } | Fault::Status { code: 412, .. }, _) => {
             (Reason::VaultUnreachable, SERVER_WAIT)

@@ -30,7 +30,13 @@ const KV_WORDS: [&str; 8] =
     ["config", "data", "delete", "destroy", "detailed-metadata", "metadata", "subkeys", "undelete"];
 
 /// The most that one entry's patterns may take, compiled.
-const LARGEST_PATTERN: usize = 1 << 20;
+const LARGEST_PATTERN: usize = 512 << 10;
+
+/// The most patterns that one object may have: each is compiled, at every fetch.
+const MOST_PATTERNS: usize = 128;
+
+/// The most parts that a JSON pointer may have. Every secret that a person has written is far less deep.
+const DEEPEST_POINTER: usize = 32;
 
 /// The version of a KV engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -145,6 +151,12 @@ pub enum PlanError {
     /// One key twice.
     #[error("key `{0}` stands twice in vault.data")]
     KeyTwice(String),
+    /// Too many patterns.
+    #[error("vault.dataFrom has more than {MOST_PATTERNS} patterns in its includes together")]
+    Includes,
+    /// Too deep a pointer.
+    #[error("the JSON pointer of key `{0}` has more than {DEEPEST_POINTER} parts")]
+    Pointer(String),
     /// A pattern that is none.
     #[error("an include of vault.dataFrom for {0} is not a regular expression, or too large a one")]
     Include(String),
@@ -160,6 +172,9 @@ impl Plan {
         let (reads, takes) = Default::default();
         let on_missing = source.on_missing.unwrap_or_default();
         let mut plan = Self { reads, takes, on_missing, stands_alone: false };
+        if source.data_from.iter().map(|entry| entry.include.len()).sum::<usize>() > MOST_PATTERNS {
+            return Err(PlanError::Includes);
+        }
         for entry in &source.data_from {
             let read = plan.read(&entry.mount, &entry.path, entry.kv, entry.version)?;
             let include = Patterns::of(&entry.include).ok_or_else(|| PlanError::Include(plan.reads[read].place()))?;
@@ -170,6 +185,9 @@ impl Plan {
         for entry in &source.data {
             if !keys.insert(&entry.key) {
                 return Err(PlanError::KeyTwice(entry.key.clone()));
+            }
+            if entry.field.starts_with('/') && entry.field.matches('/').count() > DEEPEST_POINTER {
+                return Err(PlanError::Pointer(entry.key.clone()));
             }
             let read = plan.read(&entry.mount, &entry.path, entry.kv, entry.version)?;
             let (key, field) = (entry.key.clone(), entry.field.clone());
@@ -493,6 +511,15 @@ mod tests {
             "dataFrom: [{mount: kv, path: p, include: ['(a{1000}){1000}']}]",
         ] {
             assert!(Plan::of(&source(text)).is_err(), "{text}");
+        }
+        for (parts, is_ok) in [(DEEPEST_POINTER, true), (DEEPEST_POINTER + 1, false)] {
+            let pointed = format!("data: [{{key: a, mount: kv, path: p, field: '{}'}}]", "/a".repeat(parts));
+            assert_eq!(Plan::of(&source(&pointed)).is_ok(), is_ok, "{pointed}");
+        }
+        for (patterns, is_ok) in [(16, true), (17, false)] {
+            let entry = format!("{{mount: kv, path: p, include: [{}]}}", ["'^A[A-Z_]+_URL$'"; 8].join(", "));
+            let many = format!("dataFrom: [{}]", vec![entry; patterns].join(", "));
+            assert_eq!(Plan::of(&source(&many)).is_ok(), is_ok, "{patterns}");
         }
     }
 

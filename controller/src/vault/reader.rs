@@ -11,12 +11,12 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use futures::future::join_all;
+use futures::{StreamExt, stream};
 use seal_crds::{
     VaultStore,
     condition::{VaultReason, VaultStoreReason},
 };
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 pub use super::link::{StoreEvent, StoreId};
 use super::{
@@ -28,12 +28,23 @@ use super::{
     link::{Failed, Link},
     meter::Meter,
     path::{Fence, NotAllowed, Plan},
+    purse::Purse,
     value::{self, Content, Values},
 };
+
+/// How many reads of one plan are under way at once.
+const AT_ONCE: usize = 8;
+/// What the answers to one plan may have together: several times a Secret, for not every field of them is wanted.
+const LARGEST_SUM: usize = 8 << 20;
+/// How many plans are made values of at once.
+const COMPOSING: usize = 2;
 
 /// Fetches from every store; keeps what belongs to each.
 pub struct Reader {
     cluster: Arc<Cluster>,
+    purse: Purse,
+    /// Whoever makes values out of answers may take a while, and a processor.
+    composing: Semaphore,
     links: Mutex<HashMap<StoreId, Arc<Link>>>,
     meter: Meter,
     events: mpsc::UnboundedSender<StoreEvent>,
@@ -43,7 +54,8 @@ impl Reader {
     /// A reader without connections, and what it will tell of the stores.
     pub fn new(cluster: Cluster, meter: Meter) -> (Self, mpsc::UnboundedReceiver<StoreEvent>) {
         let (events, told) = mpsc::unbounded_channel();
-        (Self { cluster: Arc::new(cluster), links: Mutex::default(), meter, events }, told)
+        let (purse, composing) = (Purse::full(), Semaphore::new(COMPOSING));
+        (Self { cluster: Arc::new(cluster), purse, composing, links: Mutex::default(), meter, events }, told)
     }
 
     /// The API server, as far as Vault is concerned.
@@ -61,14 +73,40 @@ impl Reader {
         let link = self.link(store).await?;
         let (identity, value) = auth::identify(&link.spec, namespace, &self.cluster).await?;
         let session = link.session(&identity, || Session::new(identity.clone(), value));
-        let answers = join_all(plan.reads().iter().map(|read| session.read(&link, read))).await;
+        let reads: Vec<_> = plan.reads().iter().map(|read| session.read(&link, read)).collect();
+        let mut reads = stream::iter(reads).buffered(AT_ONCE);
+        let (mut answers, mut size) = (Vec::new(), 0);
+        while let Some(answer) = reads.next().await {
+            size += answer.as_ref().map_or(0, |content| content.size());
+            if size > LARGEST_SUM {
+                return Err(not_found(format!("the answers have more than {} MiB together", LARGEST_SUM >> 20)));
+            }
+            answers.push(answer);
+        }
+        drop(reads);
         let answers = plan.reads().iter().zip(answers).map(|(read, answer)| settled(plan, &read.place(), answer));
         let answers = answers.collect::<Result<Vec<_>, _>>()?;
-        let values = value::compose(plan, &answers).map_err(|error| not_found(error.to_string()))?;
-        match plan.stands_alone && values.values.is_empty() {
-            true => Err(nothing(&answers)),
-            false => Ok(values),
+        let mut values = self.compose(plan.clone(), answers).await?;
+        let size = values.values.iter().map(|(key, value)| key.len() + value.len()).sum();
+        values.hold = link.purse().hold(size);
+        match values.hold {
+            Some(_) => Ok(values),
+            None => Err(judged(Fault::Crowded, Asked::Secret(&link.id.to_string()))),
         }
+    }
+
+    /// Makes values of the answers, on a thread where that may take its time.
+    async fn compose(&self, plan: Plan, answers: Vec<Option<Arc<Content>>>) -> Result<Values, VaultFailure> {
+        // It is never closed.
+        let _turn = self.composing.acquire().await.ok();
+        let work = tokio::task::spawn_blocking(move || {
+            let values = value::compose(&plan, &answers).map_err(|error| not_found(error.to_string()))?;
+            match plan.stands_alone && values.values.is_empty() {
+                true => Err(nothing(&answers)),
+                false => Ok(values),
+            }
+        });
+        work.await.unwrap_or_else(|fault| std::panic::resume_unwind(fault.into_panic()))
     }
 
     /// What is known of a store's server; nothing, if it was never used.
@@ -130,7 +168,8 @@ impl Reader {
             link.keep_authorities().await;
             return Ok(link);
         }
-        let made = Link::to(store, self.cluster.clone(), self.meter.clone(), self.events.clone()).await?;
+        let made =
+            Link::to(store, self.cluster.clone(), self.purse.share(), self.meter.clone(), self.events.clone()).await?;
         let mut links = self.links();
         // Another object may have been faster.
         if let Some(link) = links.get(&id).filter(|link| link.serves(store)) {

@@ -5,7 +5,7 @@
 //! JSON is kept as the text that came: a number stays the digits that the server sent, beyond 2^53 too. Nothing in
 //! here can be printed, and no error of a parser is passed on, because those quote what they were parsing.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use base64::{
     Engine,
@@ -13,16 +13,31 @@ use base64::{
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
 use seal_crds::sealed_secret::{Decode, OnMissing};
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor},
+};
 use serde_json::value::RawValue;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use super::path::{Plan, Take};
+use super::{
+    path::{Plan, Take},
+    purse::Hold,
+};
+use crate::target::MAX_DATA;
 
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
+
+/// The most fields that one secret may have: more than a Secret takes keys, and each costs more than its text.
+const MOST_FIELDS: usize = 4096;
+
+/// The most that keys and values may take together. A Secret takes half of it, but a template may leave out the rest; and
+/// one field may be asked for under many keys.
+const LARGEST_VALUES: usize = 2 * MAX_DATA;
 
 /// A value of the Secret.
 pub type Value = Zeroizing<Vec<u8>>;
@@ -32,6 +47,8 @@ pub struct Content {
     /// Which version it is, where the engine keeps versions.
     pub version: Option<i64>,
     fields: BTreeMap<String, Zeroizing<String>>,
+    size: usize,
+    _hold: Option<Hold>,
 }
 
 /// What a plan has given.
@@ -40,6 +57,19 @@ pub struct Values {
     pub values: BTreeMap<String, Value>,
     /// The versions that they come from, by mount and path.
     pub versions: BTreeMap<String, i64>,
+    /// What they take in memory.
+    pub hold: Option<Hold>,
+}
+
+/// Why a text is not the content of a secret.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum ContentError {
+    /// It is no JSON object.
+    #[error("not a JSON object")]
+    NotAnObject,
+    /// It has too many fields.
+    #[error("more than {MOST_FIELDS} fields")]
+    TooMany,
 }
 
 /// Why a field gives no value. Names places and fields, never values.
@@ -77,38 +107,143 @@ pub enum FieldError {
         /// The field.
         field: String,
     },
+    /// All of it is more than any Secret takes.
+    #[error("the values have more than {} MiB together", LARGEST_VALUES >> 20)]
+    TooLarge,
+    /// The patterns cannot be compiled.
+    #[error("an include for {0} is not a regular expression, or too large a one")]
+    Pattern(String),
 }
 
 impl Content {
-    /// Reads a JSON object. None: it is something else.
-    pub fn of(json: &str, version: Option<i64>) -> Option<Self> {
-        let fields: BTreeMap<String, &RawValue> = serde_json::from_str(json).ok()?;
+    /// Reads a JSON object.
+    ///
+    /// # Errors
+    ///
+    /// If it is something else, or has too many fields.
+    pub fn of(json: &str, version: Option<i64>) -> Result<Self, ContentError> {
+        let mut reader = serde_json::Deserializer::from_str(json);
+        let fields = reader.deserialize_map(Fields).map_err(|_| ContentError::NotAnObject)?;
+        reader.end().map_err(|_| ContentError::NotAnObject)?;
+        let fields = fields.ok_or(ContentError::TooMany)?;
         let fields = fields.into_iter().map(|(name, value)| (name, Zeroizing::new(value.get().to_owned())));
-        Some(Self { version, fields: fields.collect() })
+        Ok(Self { version, fields: fields.collect(), size: json.len(), _hold: None })
+    }
+
+    /// The same, with what it takes in memory.
+    pub fn holding(self, hold: Hold) -> Self {
+        Self { _hold: Some(hold), ..self }
+    }
+
+    /// The length of the text that it was.
+    pub fn size(&self) -> usize {
+        self.size
     }
 
     /// The JSON text of a field, by its name or by a JSON pointer (RFC 6901).
     fn find(&self, field: &str) -> Option<&str> {
         let Some(pointer) = field.strip_prefix('/') else { return self.fields.get(field).map(|value| value.as_str()) };
-        let mut parts = pointer.split('/').map(|part| part.replace("~1", "/").replace("~0", "~"));
-        let mut json = self.fields.get(&parts.next()?)?.as_str();
-        for part in parts {
-            json = step(json, &part)?;
-        }
-        Some(json)
+        let parts: Vec<_> = pointer.split('/').map(|part| part.replace("~1", "/").replace("~0", "~")).collect();
+        let (first, rest) = parts.split_first()?;
+        let mut reader = serde_json::Deserializer::from_str(self.fields.get(first)?);
+        Follow(rest).deserialize(&mut reader).ok()?.map(RawValue::get)
     }
 }
 
-/// The element of an object or an array.
-fn step<'a>(json: &'a str, part: &str) -> Option<&'a str> {
-    if json.starts_with('[') {
-        let is_index = part == "0" || (!part.starts_with('0') && part.bytes().all(|byte| byte.is_ascii_digit()));
-        let elements: Vec<&RawValue> = serde_json::from_str(json).ok()?;
-        let index: usize = part.parse().ok().filter(|_| is_index)?;
-        return elements.get(index).map(|element| element.get());
+/// The fields of an object; none if they are too many.
+struct Fields;
+
+impl<'de> Visitor<'de> for Fields {
+    type Value = Option<BTreeMap<String, &'de RawValue>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
     }
-    let fields: BTreeMap<String, &RawValue> = serde_json::from_str(json).ok()?;
-    fields.get(part).map(|field| field.get())
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut fields = BTreeMap::new();
+        for _ in 0..MOST_FIELDS {
+            let Some((name, value)) = map.next_entry()? else { return Ok(Some(fields)) };
+            fields.insert(name, value);
+        }
+        let mut is_all = true;
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {
+            is_all = false;
+        }
+        Ok(is_all.then_some(fields))
+    }
+}
+
+/// What a pointer leads to, found in one pass over the text however long the pointer is.
+struct Follow<'p>(&'p [String]);
+
+impl<'de> DeserializeSeed<'de> for Follow<'_> {
+    type Value = Option<&'de RawValue>;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Self::Value, D::Error> {
+        if self.0.is_empty() { <&RawValue>::deserialize(json).map(Some) } else { json.deserialize_any(self) }
+    }
+}
+
+impl<'de> Visitor<'de> for Follow<'_> {
+    type Value = Option<&'de RawValue>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object or an array")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let (part, rest) = self.0.split_first().ok_or_else(|| A::Error::custom("no part"))?;
+        let mut found = None;
+        while let Some(is_meant) = map.next_key_seed(Named(part))? {
+            if is_meant {
+                found = map.next_value_seed(Follow(rest))?;
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(found)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Self::Value, A::Error> {
+        let (part, rest) = self.0.split_first().ok_or_else(|| A::Error::custom("no part"))?;
+        let is_index = part == "0" || (!part.starts_with('0') && part.bytes().all(|byte| byte.is_ascii_digit()));
+        let mut left: Option<usize> = part.parse().ok().filter(|_| is_index);
+        let mut found = None;
+        loop {
+            let is_there = match left {
+                Some(0) => elements.next_element_seed(Follow(rest))?.map(|element| found = element).is_some(),
+                _ => elements.next_element::<IgnoredAny>()?.is_some(),
+            };
+            if !is_there {
+                return Ok(found);
+            }
+            left = left.and_then(|left| left.checked_sub(1));
+        }
+    }
+}
+
+/// Whether a key is this.
+struct Named<'p>(&'p str);
+
+impl<'de> DeserializeSeed<'de> for Named<'_> {
+    type Value = bool;
+
+    fn deserialize<D: Deserializer<'de>>(self, key: D) -> Result<bool, D::Error> {
+        key.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Named<'_> {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E>(self, key: &str) -> Result<bool, E> {
+        Ok(key == self.0)
+    }
 }
 
 /// Takes everything out of the answers that the plan asks for. `None` in `answers`: there is nothing at that path, and
@@ -118,7 +253,7 @@ fn step<'a>(json: &'a str, part: &str) -> Option<&'a str> {
 ///
 /// The first field that gives no value: then nothing is taken at all.
 pub fn compose(plan: &Plan, answers: &[Option<Arc<Content>>]) -> Result<Values, FieldError> {
-    let mut values = BTreeMap::new();
+    let mut values = Bounded::default();
     for take in plan.takes() {
         let read = match take {
             Take::Field { read, .. } | Take::All { read, .. } => *read,
@@ -132,10 +267,10 @@ pub fn compose(plan: &Plan, answers: &[Option<Arc<Content>>]) -> Result<Values, 
                 let value = value(json).ok_or_else(|| FieldError::Null { place: place(), field: shown(field) })?;
                 let value = decoded(value, *decode);
                 let value = value.ok_or_else(|| FieldError::NotBase64 { place: place(), field: shown(field) })?;
-                values.insert(key.clone(), value);
+                values.insert(key.clone(), value)?;
             }
             Take::All { include, prefix, decode, .. } => {
-                let Some(pattern) = include.compiled() else { continue };
+                let pattern = include.compiled().ok_or_else(|| FieldError::Pattern(place()))?;
                 for (name, json) in &content.fields {
                     if !include.is_empty() && !pattern.is_match(name) {
                         continue;
@@ -148,12 +283,28 @@ pub fn compose(plan: &Plan, answers: &[Option<Arc<Content>>]) -> Result<Values, 
                     }
                     let value = decoded(value, *decode);
                     let value = value.ok_or_else(|| FieldError::NotBase64 { place: place(), field: shown(name) })?;
-                    values.insert(key, value);
+                    values.insert(key, value)?;
                 }
             }
         }
     }
-    Ok(Values { values, versions: versions(plan, answers) })
+    Ok(Values { values: values.values, versions: versions(plan, answers), hold: None })
+}
+
+/// Values that are no more than so much together.
+#[derive(Default)]
+struct Bounded {
+    values: BTreeMap<String, Value>,
+    size: usize,
+}
+
+impl Bounded {
+    fn insert(&mut self, key: String, value: Value) -> Result<(), FieldError> {
+        self.size += key.len() + value.len();
+        // Some of the key is counted twice where one takes another's place, and no more.
+        self.size -= self.values.insert(key, value).map_or(0, |before| before.len());
+        if self.size > LARGEST_VALUES { Err(FieldError::TooLarge) } else { Ok(()) }
+    }
 }
 
 /// The latest version of a path stands, where a fixed one is read as well.
@@ -314,9 +465,35 @@ mod tests {
     }
 
     #[test]
+    fn one_field_under_many_keys_is_no_more_than_a_secret_could_hold() {
+        let plan = |keys: usize| {
+            let keys: Vec<_> = (0..keys).map(|i| format!("{{key: k{i}, mount: kv, path: p, field: x}}")).collect();
+            plan(&format!("data: [{}]", keys.join(", ")))
+        };
+        let json = format!(r#"{{"x": "{}"}}"#, "x".repeat(700_000));
+        let content = Some(Arc::new(Content::of(&json, None).unwrap()));
+        assert_eq!(compose(&plan(2), std::slice::from_ref(&content)).unwrap().values.len(), 2);
+        assert_eq!(compose(&plan(200), std::slice::from_ref(&content)).map(drop), Err(FieldError::TooLarge));
+        // What takes another's place is there once.
+        let again =
+            "dataFrom: [{mount: kv, path: p}, {mount: kv, path: p}, {mount: kv, path: p}, {mount: kv, path: p}]";
+        assert_eq!(compose(&super::tests::plan(again), &[content]).unwrap().values.len(), 1);
+    }
+
+    #[test]
+    fn a_secret_of_more_fields_than_any_needs_is_not_read() {
+        let json = |fields: usize| {
+            let fields: Vec<_> = (0..fields).map(|i| format!(r#""f{i}": 0"#)).collect();
+            format!("{{{}}}", fields.join(", "))
+        };
+        assert!(Content::of(&json(MOST_FIELDS), None).is_ok());
+        assert_eq!(Content::of(&json(MOST_FIELDS + 1), None).map(drop), Err(ContentError::TooMany));
+    }
+
+    #[test]
     fn what_is_no_object_has_no_content() {
         for json in ["", "null", "[]", "\"x\"", "{", "{\"a\": }"] {
-            assert!(Content::of(json, None).is_none(), "{json}");
+            assert_eq!(Content::of(json, None).map(drop), Err(ContentError::NotAnObject), "{json}");
         }
     }
 }
