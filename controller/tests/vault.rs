@@ -626,6 +626,13 @@ fn a_signed_token_logs_in_without_anybody_asking_the_api_server() {
             store.metadata.generation = Some(2);
             assert_eq!(text(&world.fetch(&store, DB).await.unwrap(), "u"), "ada");
             assert_eq!(world.bao.count("update auth/jwt/login")?, 2);
+
+            let secrets: Api<Secret> = Api::namespaced(world.client.clone(), &world.namespace);
+            let patch = Patch::Merge(json!({"stringData": {"id": "x".repeat(20_000)}}));
+            secrets.patch("jwt", &PatchParams::default(), &patch).await?;
+            let failure = world.fetch(&store, DB).await.err().unwrap();
+            assert_eq!(failure.reason, VaultReason::AuthFailed);
+            assert!(failure.message.contains("longer than 16 KiB"), "{failure:?}");
             Ok(())
         },
         "signed-token",

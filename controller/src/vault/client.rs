@@ -45,6 +45,7 @@ use vaultrs::api::{
 use zeroize::Zeroizing;
 
 use super::{
+    cluster::LARGEST_CREDENTIAL,
     path::{Kv, Read},
     purse::Purse,
     value::{Content, ContentError},
@@ -751,7 +752,7 @@ fn issued(body: &[u8]) -> Result<Issued, Fault> {
         renewable: bool,
     }
     let login: Login = serde_json::from_slice(body).map_err(|_| Fault::Malformed)?;
-    let auth = login.auth.ok_or(Fault::Malformed)?;
+    let auth = login.auth.filter(|auth| auth.client_token.len() <= LARGEST_CREDENTIAL).ok_or(Fault::Malformed)?;
     let ttl = Duration::from_secs(auth.lease_duration);
     Ok(Issued { token: Zeroizing::new(auth.client_token), ttl, is_renewable: auth.renewable })
 }

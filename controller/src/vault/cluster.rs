@@ -31,6 +31,8 @@ use crate::{
 };
 
 const REMEMBERED: Duration = Duration::from_secs(30);
+/// A token or a secret id is a fraction of this; each is kept as long as its session.
+pub const LARGEST_CREDENTIAL: usize = 16 << 10;
 /// The shortest life that the API server gives a token.
 const TOKEN_SECONDS: i64 = 600;
 
@@ -48,7 +50,10 @@ pub enum LookupError {
     #[error("{0} has no key `{1}`")]
     NoKey(String, String),
     /// What is under the key is no text that could be a credential.
-    #[error("key `{1}` of {0} is no credential: it is empty, or not text of one line")]
+    #[error(
+        "key `{1}` of {0} is no credential: it is empty, longer than {limit} KiB, or not text of one line",
+        limit = LARGEST_CREDENTIAL >> 10
+    )]
     NoText(String, String),
     /// A token for Vault that the API server would take as well.
     #[error(
@@ -156,7 +161,7 @@ impl Cluster {
         let value = value.ok_or_else(|| LookupError::NoKey(what(), of.key.clone()))?;
         let value = Zeroizing::new(value.0);
         let text = std::str::from_utf8(&value).unwrap_or_default().trim();
-        if text.is_empty() || text.chars().any(char::is_control) {
+        if text.is_empty() || text.len() > LARGEST_CREDENTIAL || text.chars().any(char::is_control) {
             return Err(LookupError::NoText(what(), of.key.clone()));
         }
         Ok(Zeroizing::new(text.to_owned()))
