@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::{Api, DynamicObject};
 use kube::{Client, ResourceExt};
+use serde_json::Value;
 
 use crate::binaries::ROOT;
 use crate::{helm, manifests};
@@ -40,6 +41,29 @@ pub async fn without_schema_policy(client: &Client) -> Result<()> {
     let mut objects = helm::rendered()?;
     objects.retain(|object| object.name_any() != SCHEMA_POLICY);
     chart(client, &objects).await
+}
+
+/// The same with definitions that check nothing: what an attacker could hope for is a cluster with an older or an altered
+/// CRD.
+pub async fn without_checks(client: &Client) -> Result<()> {
+    let mut definitions = manifests::read(&crds())?;
+    definitions.iter_mut().for_each(|definition| remove_checks(&mut definition.data));
+    everything(client).await?;
+    manifests::apply(client, &definitions).await.map(drop)
+}
+
+/// Removes every rule and pattern.
+fn remove_checks(schema: &mut Value) {
+    match schema {
+        Value::Object(fields) => {
+            // A property may have such a name.
+            fields
+                .retain(|name, value| !(name == "x-kubernetes-validations" || name == "pattern" && value.is_string()));
+            fields.values_mut().for_each(remove_checks);
+        }
+        Value::Array(items) => items.iter_mut().for_each(remove_checks),
+        _ => {}
+    }
 }
 
 /// Makes the namespace, and applies what Helm made of the chart.

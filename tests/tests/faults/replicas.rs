@@ -34,6 +34,20 @@ async fn backlog(stage: &Stage) -> Result<()> {
     try_join_all(objects.chunks(30).map(|chunk| manifests::apply(&stage.space.client, chunk))).await.map(drop)
 }
 
+/// Applies the backlog, and stops a controller in the middle of it; gives the Secrets that were made by then.
+async fn amid_backlog(stage: &Stage, stop: impl FnOnce() -> Result<()>) -> Result<Vec<Secret>> {
+    let (applied, stopped) = futures::join!(backlog(stage), async {
+        wait::until("the backlog is begun", || async { Ok((made(stage).await?.len() >= BACKLOG / 10).then_some(())) })
+            .await?;
+        stop()?;
+        made(stage).await
+    });
+    applied?;
+    let before = stopped?;
+    assert!(before.len() < BACKLOG, "it was stopped too late to prove anything");
+    Ok(before)
+}
+
 /// How many Secrets the API server has been asked for one by one. Nobody but us asks for any; the garbage collector does
 /// ask for their owners.
 async fn gets(stage: &Stage) -> Result<f64> {
@@ -96,17 +110,11 @@ fn a_controller_killed_in_the_middle_of_a_backlog_leaves_nothing_wrong_lost_or_t
         let controller = Controller::start(&space.plane, CONTROLLER, &[]).await?;
         let stage = Stage::set(space).await?;
         let writes = Writes::watch(&stage).await?;
-        let (applied, killed) = futures::join!(backlog(&stage), async {
-            wait::until("the backlog is begun", || async {
-                Ok((made(&stage).await?.len() >= BACKLOG / 10).then_some(()))
-            })
-            .await?;
+        let before = amid_backlog(&stage, || {
             controller.kill();
-            made(&stage).await
-        });
-        applied?;
-        let before = killed?;
-        assert!(before.len() < BACKLOG, "it was killed too late to prove anything");
+            Ok(())
+        })
+        .await?;
         let _second = Controller::start(&stage.space.plane, "seal-controller-again", &[]).await?;
         all_made(&stage).await?;
         writes.assert_none();
@@ -127,16 +135,11 @@ fn when_the_leader_of_two_dies_in_the_middle_of_a_backlog_the_other_finishes_it_
         let stage = Stage::set(space).await?;
         let _second = Controller::start(&stage.space.plane, "seal-controller-b", &[]).await?;
         let writes = Writes::watch(&stage).await?;
-        let (applied, killed) = futures::join!(backlog(&stage), async {
-            wait::until("the backlog is begun", || async {
-                Ok((made(&stage).await?.len() >= BACKLOG / 10).then_some(()))
-            })
-            .await?;
+        amid_backlog(&stage, || {
             first.kill();
-            made(&stage).await
-        });
-        applied?;
-        assert!(killed?.len() < BACKLOG, "it was killed too late to prove anything");
+            Ok(())
+        })
+        .await?;
         all_made(&stage).await?;
         writes.assert_none();
         Ok(())
@@ -151,16 +154,7 @@ fn a_leader_frozen_in_the_middle_of_a_backlog_and_woken_writes_nothing_that_its_
         let stage = Stage::set(space).await?;
         let _second = Controller::start(&stage.space.plane, "seal-controller-b", &[]).await?;
         let writes = Writes::watch(&stage).await?;
-        let (applied, frozen) = futures::join!(backlog(&stage), async {
-            wait::until("the backlog is begun", || async {
-                Ok((made(&stage).await?.len() >= BACKLOG / 10).then_some(()))
-            })
-            .await?;
-            first.freeze()?;
-            made(&stage).await
-        });
-        applied?;
-        assert!(frozen?.len() < BACKLOG, "it was frozen too late to prove anything");
+        amid_backlog(&stage, || first.freeze()).await?;
         all_made(&stage).await?;
         first.thaw()?;
         wait::until_equal("whether the woken replica leads", 0.0, || first.metric("sealwright_leader", &[])).await?;

@@ -234,11 +234,8 @@ fn a_token_that_ends_is_renewed_or_replaced_before_anybody_notices() {
 #[test]
 fn a_token_that_is_revoked_is_replaced_at_once() {
     in_namespace(|space| async move {
-        let world = World::set(space).await?;
+        let world = World::with_db(space).await?;
         let shop = &world.shop;
-        world.store(json!({})).await?;
-        shop.wants("db", &[field("user", "app/db", "user")]).await?;
-        shop.stage.ready("db").await?;
         world.bao.ask("POST", "sys/leases/revoke-prefix/auth/kubernetes/login", json!({})).await?;
         wait::until("the revoked token is replaced", || async {
             let (reason, told) = shop.refresh_tells("db").await?;

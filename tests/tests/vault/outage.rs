@@ -73,11 +73,8 @@ fn a_sealed_server_costs_no_secret_and_unsealing_it_is_enough() {
 #[test]
 fn a_server_that_dies_and_comes_back_as_another_is_logged_in_to_anew() {
     in_namespace(|space| async move {
-        let world = World::set(space).await?;
+        let world = World::with_db(space).await?;
         let shop = &world.shop;
-        world.store(json!({})).await?;
-        shop.wants("db", &[field("user", "app/db", "user")]).await?;
-        shop.stage.ready("db").await?;
 
         world.bao.kill();
         assert_eq!(shop.refresh_tells("db").await?.0, "VaultUnreachable");
@@ -101,11 +98,8 @@ fn a_server_that_dies_and_comes_back_as_another_is_logged_in_to_anew() {
 #[test]
 fn metrics_count_what_a_store_is_asked_and_show_its_outage() {
     in_namespace(|space| async move {
-        let world = World::set(space).await?;
+        let world = World::with_db(space).await?;
         let shop = &world.shop;
-        world.store(json!({})).await?;
-        shop.wants("db", &[field("user", "app/db", "user")]).await?;
-        shop.stage.ready("db").await?;
         shop.refresh("db").await?;
         let store = format!("store=\"{}/main\"", shop.namespace());
         let metric = async |name: &str, labels: &[&str]| {
@@ -171,11 +165,8 @@ fn a_server_that_answers_nothing_slows_no_other() {
 #[test]
 fn a_server_that_limits_its_rate_is_heard_and_asked_again_later() {
     in_namespace(|space| async move {
-        let world = World::set(space).await?;
+        let world = World::with_db(space).await?;
         let shop = &world.shop;
-        world.store(json!({})).await?;
-        shop.wants("db", &[field("user", "app/db", "user")]).await?;
-        shop.stage.ready("db").await?;
         world.bao.ask("POST", "sys/quotas/rate-limit/kv", json!({"path": "kv", "rate": 1, "interval": "60s"})).await?;
         wait::until("the quota is used up", || async {
             let (reason, told) = shop.refresh_tells("db").await?;

@@ -36,7 +36,16 @@ impl World {
         Self::around(stage, controller).await
     }
 
-    /// The same on a cluster of its own, with a controller of its own.
+    /// The same with store `main`, and object `db` that has become a Secret with the user in `kv/app/db`.
+    pub(crate) async fn with_db(space: Space) -> Result<Self> {
+        let world = Self::set(space).await?;
+        world.store(json!({})).await?;
+        world.shop.wants("db", &[field("user", "app/db", "user")]).await?;
+        world.shop.stage.ready("db").await?;
+        Ok(world)
+    }
+
+    /// Like [`Self::set`], on a cluster of its own, with a controller of its own.
     pub(crate) async fn set_own(space: Space) -> Result<Self> {
         install::everything(&space.client).await?;
         let controller = Controller::start(&space.plane, CONTROLLER, &[]).await?;
