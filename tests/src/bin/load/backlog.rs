@@ -95,15 +95,19 @@ impl Backlog {
         .await
     }
 
-    /// Removes the objects and their Secrets.
+    /// Removes the objects and their Secrets, each by name: a server answers for a whole collection only when all is
+    /// gone, which is later than a client waits.
     pub(crate) async fn clear(&self, stage: &Stage) -> Result<()> {
+        let (secrets, sealed) = (stage.space.secrets(), stage.sealed());
+        each(&self.objects, |object| {
+            let (secrets, sealed, name) = (secrets.clone(), sealed.clone(), object.name_any());
+            async move {
+                gone(sealed.delete(&name, &DeleteParams::default()).await)?;
+                gone(secrets.delete(&name, &DeleteParams::default()).await)
+            }
+        })
+        .await?;
         let labelled = ListParams::default().labels(LABEL);
-        stage.sealed().delete_collection(&DeleteParams::default(), &labelled).await?;
-        stage
-            .space
-            .secrets()
-            .delete_collection(&DeleteParams::default(), &ListParams::default().labels(OWNER_LABEL))
-            .await?;
         wait::until("the objects and their Secrets are gone", || async {
             let secrets = stage.space.secrets().list_metadata(&ListParams::default().labels(OWNER_LABEL)).await?;
             let left = secrets.items.len() + stage.sealed().list_metadata(&labelled).await?.items.len();
@@ -131,6 +135,14 @@ impl Backlog {
         let objects =
             sealed.items.iter().map(|object| (format!("object {}", object.name_any()), object.resource_version()));
         Ok(objects.chain(ours.map(|secret| (secret.name_any(), secret.resource_version()))).collect())
+    }
+}
+
+/// What somebody else has removed is gone, too.
+fn gone<T>(deleted: kube::Result<T>) -> Result<()> {
+    match deleted {
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+        deleted => deleted.map(drop).context("delete an object"),
     }
 }
 
