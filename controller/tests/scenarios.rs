@@ -295,6 +295,7 @@ fn with_status(object: &Value, version: &str, patch: &Value) -> Value {
 const APPLY: &str = "PATCH /api/v1/namespaces/shop/secrets/db?&force=true&fieldManager=seal-controller";
 const READ: &str = "GET /api/v1/namespaces/shop/secrets/db";
 const OBJECT: &str = "GET /apis/sealwright.dev/v1alpha1/namespaces/shop/sealedsecrets/db?&resourceVersion=200";
+const OBJECT_NOW: &str = "GET /apis/sealwright.dev/v1alpha1/namespaces/shop/sealedsecrets/db";
 const STATUS: &str =
     "PATCH /apis/sealwright.dev/v1alpha1/namespaces/shop/sealedsecrets/db/status?&fieldManager=seal-controller";
 
@@ -819,6 +820,44 @@ async fn the_refresh_annotation_is_acted_on_once() {
     assert_eq!(requests.last().unwrap().body["status"]["observedRefresh"], "now");
     assert_eq!(scenario.look().await, Next::Settled);
     assert_eq!(scenario.lines(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_secret_whose_status_met_another_annotation_is_known_to_be_right() {
+    let scenario = Scenario::new();
+    let object = synced(&scenario).await;
+    scenario.due();
+    scenario.answers([found(object.clone())]);
+    scenario.look().await;
+    scenario.requests();
+    let mut asked = object.clone();
+    asked["metadata"]["annotations"] = json!({"sealwright.dev/refresh": "now"});
+    asked["metadata"]["resourceVersion"] = json!("205");
+    scenario.comes(&object, fetched("grace", "m2"));
+    scenario.answers([
+        both("150", "ada"),
+        applied_both("151"),
+        conflict(),
+        found(asked.clone()),
+        Answer::Patched(asked.clone(), "206"),
+        found(asked.clone()),
+    ]);
+    assert_eq!(scenario.look().await, Next::Fetching, "the annotation wants one more");
+    let requests = scenario.requests();
+    let lines: Vec<_> = requests.iter().map(|request| request.line.as_str()).collect();
+    assert_eq!(lines[..5], [READ, APPLY, STATUS, OBJECT_NOW, STATUS]);
+    let patch = &requests[4].body;
+    assert_eq!(patch["metadata"]["resourceVersion"], "205");
+    assert_eq!(patch["status"]["dataMAC"], "m2");
+    assert_eq!(patch["status"]["observedRefresh"], Value::Null, "nothing was fetched for it yet");
+
+    let told = with_status(&asked, "206", patch);
+    scenario.comes(&told, sealed_server());
+    scenario.answers([found(told.clone()), Answer::Patched(told, "207")]);
+    assert_eq!(scenario.look().await, Next::Later);
+    let requests = scenario.requests();
+    assert_eq!(says(&requests, "Ready"), claim("True", "Synced"));
+    assert_eq!(says(&requests, "VaultSynced"), claim("False", "VaultSealed"));
 }
 
 #[tokio::test]

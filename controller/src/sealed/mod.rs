@@ -236,7 +236,7 @@ async fn attempt(
             Ok(Look { next: look.next.not_before(after), ..look })
         }
         decision => match carry_out(context, &target, &live, decision).await {
-            Ok(done) => finish(context, key, &object, &live, done, answer.as_deref()).await,
+            Ok(done) => finish(context, key, &object, &live, done, answer.as_ref()).await,
             Err(error @ WriteError::Refused(_)) => tell(context, key, &object, &forbidden(error.text()), None).await,
             Err(error) => Err(error),
         },
@@ -326,7 +326,7 @@ async fn finish(
     object: &SealedSecret,
     live: &Live,
     done: Done,
-    answer: Option<&Answer>,
+    answer: Option<&Arc<Answer>>,
 ) -> Result<Look, WriteError> {
     if let Some(metadata) = &done.metadata {
         context.store().answered_secret(metadata);
@@ -366,8 +366,39 @@ async fn finish(
         vault: fetched.map(VaultPart::from),
     };
     let created = matches!(done.write, Some(Write::Create | Write::Replace)).then_some(&done.facts);
-    let look = tell(context, key, object, &verdict, created).await?;
+    let look = match tell(context, key, object, &verdict, created).await {
+        Err(WriteError::Conflict) => tell_of_now(context, key, object, &verdict, created, answer).await?,
+        told => told?,
+    };
     Ok(Look { wrote: look.wrote || done.write.is_some(), ..look })
+}
+
+/// The object changed between its Secret and its status. Where its spec is the same the verdict stands: were it dropped,
+/// nobody would know that this Secret is right, and if the next fetch failed it would say that there never was one.
+async fn tell_of_now(
+    context: &Context,
+    key: &Key,
+    object: &SealedSecret,
+    verdict: &Verdict,
+    created: Option<&Facts>,
+    answer: Option<&Arc<Answer>>,
+) -> Result<Look, WriteError> {
+    let Read::Object(now) = read::latest(&context.client, key).await.map_err(unread)? else {
+        return Err(WriteError::Conflict);
+    };
+    if (&now.metadata.uid, now.metadata.generation) != (&object.metadata.uid, object.metadata.generation) {
+        return Err(WriteError::Conflict);
+    }
+    // The annotation stays the one that was acted on.
+    let mut told = SealedSecret { status: now.status.clone(), ..object.clone() };
+    told.metadata.resource_version = now.metadata.resource_version.clone();
+    let look = tell(context, key, &told, verdict, created).await?;
+    if Wish::of(&now.metadata) == Wish::of(&object.metadata) {
+        return Ok(look);
+    }
+    // What is wished now has not been looked at yet.
+    fetch::conclude(context, key, answer, Next::Settled);
+    Err(WriteError::Conflict)
 }
 
 /// Removes a Secret that the object made under another name, or lets go of it.

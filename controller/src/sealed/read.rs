@@ -41,10 +41,18 @@ pub async fn object(
     if let Some(object) = waiting.filter(|object| is_at(object, summary)) {
         return Ok(Read::Object(object));
     }
+    asked(client, key, &GetParams::at(&summary.resource_version)).await
+}
+
+/// Reads the object as it is now, whatever the watch has told.
+pub async fn latest(client: &Client, key: &Key) -> Result<Read, ApiError> {
+    asked(client, key, &GetParams::default()).await
+}
+
+async fn asked(client: &Client, key: &Key, version: &GetParams) -> Result<Read, ApiError> {
     let kind = ApiResource::erase::<SealedSecret>(&());
     let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &key.namespace, &kind);
-    let read = within(DEADLINE, api.get_with(&key.name, &GetParams::at(&summary.resource_version))).await;
-    match read {
+    match within(DEADLINE, api.get_with(&key.name, version)).await {
         Ok(object) => Ok(typed(object)),
         Err(error) if error.is_not_found() => Ok(Read::Gone),
         Err(error) => Err(error),
