@@ -19,6 +19,19 @@ pub fn seal_controller() -> Result<PathBuf> {
     find("SEAL_CONTROLLER_BIN", "seal-controller")
 }
 
+/// The command line tool as a release links it (`.cargo/release.toml`), to be measured.
+pub fn released_seal() -> Result<PathBuf> {
+    if std::env::var_os("SEAL_BIN").is_some() {
+        return seal();
+    }
+    let target = host()?;
+    let mut build = cargo(&["build", "--locked", "--release", "--package", "seal"]);
+    build.args(["--config", ".cargo/release.toml", "--target", &target]);
+    let status = build.status().context("start `cargo build`")?;
+    ensure!(status.success(), "`cargo build` of a released seal failed");
+    Ok(target_folder()?.join(target).join("release/seal"))
+}
+
 fn find(variable: &str, name: &str) -> Result<PathBuf> {
     if let Some(given) = std::env::var_os(variable).map(PathBuf::from) {
         ensure!(given.is_file(), "{variable} names {given:?}, which is no file");
@@ -49,20 +62,32 @@ fn build() -> Result<PathBuf> {
 
 /// Builds what the workspace builds anyway, with the same features, so that nothing is compiled twice.
 fn cargo_build() -> Command {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut build = Command::new(cargo);
-    build.args(["build", "--workspace", "--bins"]).current_dir(ROOT);
+    let mut build = cargo(&["build", "--workspace", "--bins"]);
     if !cfg!(debug_assertions) {
         build.arg("--release");
     }
+    build
+}
+
+fn cargo(arguments: &[&str]) -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(arguments).current_dir(ROOT);
     // Set by the cargo that runs us; a build under them would not share its results with the outer one.
     for (name, _) in std::env::vars_os() {
         let lossy = name.to_string_lossy();
         if lossy.starts_with("CARGO_PKG_") || lossy.starts_with("CARGO_MANIFEST_") || lossy.starts_with("CARGO_BIN_") {
-            build.env_remove(&name);
+            cargo.env_remove(&name);
         }
     }
-    build
+    cargo
+}
+
+/// The target that rustc builds for by itself.
+fn host() -> Result<String> {
+    let said = Command::new("rustc").arg("-vV").current_dir(ROOT).output().context("start `rustc -vV`")?;
+    let said = String::from_utf8_lossy(&said.stdout);
+    let host = said.lines().find_map(|line| line.strip_prefix("host: "));
+    host.map(str::to_owned).context("`rustc -vV` names no host")
 }
 
 /// Every program of this package runs out of the target folder: `target/debug/demo`, `target/debug/deps/journey-0`.

@@ -7,6 +7,7 @@ mod counts;
 mod large;
 mod table;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -52,10 +53,16 @@ fn main() -> ExitCode {
 
 fn measure(arguments: Arguments) -> Result<Table> {
     // Built before anything is measured.
-    let kubeseal = Kubeseal::find()?;
+    let programs = Programs { seal: binaries::released_seal()?, kubeseal: Kubeseal::find()? };
     let plane = Arc::new(ControlPlane::start()?);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(Run::prepare(plane, arguments))?.measure(&runtime, &kubeseal)
+    runtime.block_on(Run::prepare(plane, arguments))?.measure(&runtime, &programs)
+}
+
+/// What is timed as a whole process.
+struct Programs {
+    seal: PathBuf,
+    kubeseal: Kubeseal,
 }
 
 /// One measured run.
@@ -82,14 +89,14 @@ impl Run {
         Ok(Self { stage, backlog, rounds: arguments.rounds, table })
     }
 
-    fn measure(mut self, runtime: &tokio::runtime::Runtime, kubeseal: &Kubeseal) -> Result<Table> {
+    fn measure(mut self, runtime: &tokio::runtime::Runtime, programs: &Programs) -> Result<Table> {
         runtime.block_on(async {
             self.large_values().await?;
             self.backlog.make_foreign_secrets(&self.stage).await?;
             self.backlog_to_secrets().await?;
             self.restart().await
         })?;
-        self.seal_process(kubeseal)?;
+        self.seal_process(programs)?;
         Ok(self.table)
     }
 
@@ -206,18 +213,18 @@ impl Run {
     }
 
     /// Both programs, over the same manifest, in turns.
-    fn seal_process(&mut self, kubeseal: &Kubeseal) -> Result<()> {
+    fn seal_process(&mut self, Programs { seal, kubeseal }: &Programs) -> Result<()> {
         const RUNS: usize = 40;
         let laptop = &self.stage.laptop;
         let manifest = seal_tests::laptop::secret_manifest("load", "one", &[("a", "1"), ("b", "2"), ("c", "3")])?;
         laptop.write("kubeseal.pem", kubeseal.certificate()?)?;
         let mut times = [Vec::new(), Vec::new()];
         for _ in 0..RUNS {
-            let mut seal = command(binaries::seal()?);
-            seal.args(["--to", &self.stage.ring]);
+            let mut ours = command(seal);
+            ours.args(["--to", &self.stage.ring]);
             let mut peer = kubeseal.command();
             peer.args(["--cert", "kubeseal.pem", "--format", "yaml"]);
-            for (times, program) in times.iter_mut().zip([seal, peer]) {
+            for (times, program) in times.iter_mut().zip([ours, peer]) {
                 let begin = Instant::now();
                 let said = laptop.run(program, manifest.as_bytes())?;
                 times.push(begin.elapsed());
