@@ -30,9 +30,9 @@ use zeroize::Zeroizing;
 
 use crate::{
     error::{self, ApiError},
+    facts::{Facts, TakeOver},
     fields,
     lease::Leadership,
-    sealed::decide::{Facts, TakeOver},
     store::Key,
     target::{Desired, LAST_APPLIED},
 };
@@ -171,7 +171,7 @@ impl Writer {
             patch.push(json!({"op": "remove", "path": path}));
         }
         let metadata = self.json_patch(key, patch).await?;
-        Ok(facts_of(&metadata))
+        Ok(Facts::of(&metadata))
     }
 
     /// Lets go of a Secret that is to stay: it keeps its data, and belongs to nobody. `owner` is the uid of the object:
@@ -275,14 +275,6 @@ async fn within<T>(deadline: Duration, call: impl Future<Output = Result<T, kube
 /// A Secret that is gone, unlike the object that makes it, is a reason to look again.
 fn into_read_again(error: ApiError) -> WriteError {
     if error.is_not_found() { WriteError::Conflict } else { error.into() }
-}
-
-/// The facts in the metadata of an answer.
-pub fn facts_of(metadata: &ObjectMeta) -> Facts {
-    Facts {
-        uid: metadata.uid.clone().unwrap_or_default(),
-        resource_version: metadata.resource_version.clone().unwrap_or_default(),
-    }
 }
 
 /// The precondition of an apply.

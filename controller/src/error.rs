@@ -26,8 +26,8 @@ pub enum ApiError {
     /// No answer within the deadline.
     #[error("no answer within {} s", .0.as_secs())]
     Deadline(Duration),
-    /// The connection failed.
-    #[error("the connection failed")]
+    /// The connection to the API server failed.
+    #[error("the connection to the API server failed")]
     Connection,
     /// The request or the answer makes no sense.
     #[error("the request or the answer is malformed")]

@@ -12,6 +12,7 @@ pub mod contest;
 pub mod engine;
 pub mod error;
 pub mod events;
+pub mod facts;
 pub mod fields;
 pub mod http;
 pub mod keys;

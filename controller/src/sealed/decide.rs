@@ -7,11 +7,12 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 use seal_crds::{SealedSecret, condition::SealedSecretReason as Reason, sealed_secret::SpecError};
 use seal_envelope::{BindingError, DataKey, KeyId, OpenError, Place, SealedFor, Token, TokenError};
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::{
-    fields::{Fields, Part},
+    facts::{Facts, TakeOver},
+    fields::Fields,
     keys::{Found, KeyIndex},
     target::{self, Claim, Desired, Difference, Values},
     template::{self, Renderer},
@@ -95,26 +96,6 @@ pub enum Decision {
     Fetch(Plan),
     /// Vault gave nothing, so it stays as it is.
     Withhold(VaultFailure),
-}
-
-/// A Secret at one moment.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Facts {
-    /// Its uid.
-    pub uid: String,
-    /// Its resourceVersion.
-    pub resource_version: String,
-}
-
-/// What one JSON patch does before the apply.
-#[derive(Debug, PartialEq)]
-pub struct TakeOver {
-    /// The parts that become ours alone.
-    pub parts: BTreeSet<Part>,
-    /// The entries as they are now.
-    pub managed_fields: Vec<k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry>,
-    /// Whether `kubectl apply` left a copy of plaintext in an annotation.
-    pub has_last_applied: bool,
 }
 
 /// How a Secret that was right became wrong.
@@ -370,8 +351,7 @@ fn settle(observed: &Observed<'_>, desired: Desired) -> Decision {
         Ok(claim) => claim,
         Err(refusal) => return Decision::Refuse(refusal),
     };
-    let facts =
-        Facts { uid: live.uid().unwrap_or_default(), resource_version: live.resource_version().unwrap_or_default() };
+    let facts = Facts::of(&live.metadata);
     let difference = target::difference(&desired, live);
     if difference.is_none() {
         return Decision::Hold(facts);
@@ -497,6 +477,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        fields::Part,
         keys::{OpenedRing, rings::OpenedKey},
         status::{self, Verdict},
     };

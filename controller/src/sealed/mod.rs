@@ -25,13 +25,14 @@ use seal_crds::{
 use tokio::sync::watch;
 
 use self::{
-    decide::{Decision, Drift, Facts, Live, Observed, Refusal},
+    decide::{Decision, Drift, Live, Observed, Refusal},
     fetch::Start,
     read::Read,
 };
 use crate::{
-    apply::{WriteError, Writer, facts_of},
+    apply::{WriteError, Writer},
     error::ApiError,
+    facts::Facts,
     keys::KeyIndex,
     metrics::Write,
     report::Report,
@@ -316,7 +317,7 @@ async fn carry_out(context: &Context, target: &Key, live: &Live, decision: Decis
         }
     };
     context.report.wrote(write);
-    Ok(Done { facts: facts_of(&metadata), metadata: Some(metadata), write: Some(write), drift })
+    Ok(Done { facts: Facts::of(&metadata), metadata: Some(metadata), write: Some(write), drift })
 }
 
 /// After the Secret is right: old targets go, repairs are counted, the status says so.
