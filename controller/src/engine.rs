@@ -186,18 +186,10 @@ impl Engine {
         let started = Instant::now();
         let verify = run.lane == Lane::Periodic;
         let look = guarded(sealed::reconcile(&self.context, &run.key, verify, run.attempt)).await;
+        let Look { next, wrote } = look.unwrap_or_else(|| Next::Fault.into());
         let now = Instant::now();
-        let next = match look {
-            Some(Look { next, wrote }) => {
-                debug!(object = %run.key, lane = ?run.lane, attempt = run.attempt, took = ?(now - started), next = ?next, "looked");
-                self.context.report.look(next, wrote, now - started);
-                next
-            }
-            None => {
-                self.context.report.fault(&run.key, now - started);
-                Next::Retry(Duration::ZERO)
-            }
-        };
+        debug!(object = %run.key, lane = ?run.lane, attempt = run.attempt, took = ?(now - started), next = ?next, "looked");
+        self.context.report.look(&run.key, next, wrote, now - started);
         let (wants, next_fetch) = fetch::next_look(&self.context, &run.key);
         let mut queue = self.queue();
         let outcome = match next {
@@ -208,6 +200,7 @@ impl Engine {
             },
             Next::Nothing | Next::Fetching => Outcome::Good { again: None },
             Next::Retry(at_least) | Next::Stalled(at_least) => Outcome::Retry { at_least },
+            Next::Fault => Outcome::Retry { at_least: Duration::ZERO },
         };
         queue.done(&run.key, outcome, now);
         drop(queue);

@@ -138,20 +138,19 @@ impl Report {
     }
 
     /// A look ended.
-    pub fn look(&self, next: Next, wrote: bool, took: Duration) {
+    pub fn look(&self, key: &Key, next: Next, wrote: bool, took: Duration) {
         let (outcome, class) = match next {
             Next::Settled | Next::Nothing | Next::Fetching if wrote => (Outcome::Changed, Class::None),
             Next::Settled | Next::Nothing | Next::Fetching => (Outcome::Unchanged, Class::None),
             Next::Stalled(_) => (Outcome::Failed, Class::User),
             Next::Retry(_) | Next::Later => (Outcome::Failed, Class::Transient),
+            Next::Fault => (Outcome::Failed, Class::Bug),
         };
         self.metrics.reconciled(Kind::SealedSecret, outcome, class, took);
-    }
-
-    /// A look panicked; where, the panic itself has logged.
-    pub fn fault(&self, key: &Key, took: Duration) {
-        self.metrics.reconciled(Kind::SealedSecret, Outcome::Failed, Class::Bug, took);
-        error!(object = %key, "a fault of the controller; the object is tried again");
+        if next == Next::Fault {
+            // Where, the panic itself has logged.
+            error!(object = %key, "a fault of the controller; the object is tried again");
+        }
     }
 
     /// A Secret was written.

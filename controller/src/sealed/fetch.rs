@@ -140,7 +140,7 @@ pub fn conclude(context: &Context, key: &Key, answer: Option<&Arc<Answer>>, next
     let Some(answer) = answer else { return };
     match next {
         // Nothing was made of it yet.
-        Next::Retry(_) | Next::Fetching => return,
+        Next::Retry(_) | Next::Fetching | Next::Fault => return,
         Next::Settled | Next::Later | Next::Stalled(_) | Next::Nothing => {}
     }
     let (now, wall) = (Instant::now(), Timestamp::now());

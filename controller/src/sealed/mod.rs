@@ -93,6 +93,8 @@ pub enum Next {
     Retry(Duration),
     /// It is not, and only a person can help; tried again all the same.
     Stalled(Duration),
+    /// The controller itself failed; tried again all the same.
+    Fault,
     /// Nothing is to be done here: it is gone, or another replica leads.
     Nothing,
 }
@@ -156,7 +158,8 @@ async fn unfinished(context: &Context, key: &Key, error: &WriteError, failures: 
         _ => Ok(Next::Retry(Duration::ZERO).into()),
     };
     // What keeps the Secret from being written may keep the status from it too; the log has it.
-    told.unwrap_or_else(|_| Next::Retry(Duration::ZERO).into())
+    let look = told.unwrap_or_else(|_| Next::Retry(Duration::ZERO).into());
+    if matches!(error, WriteError::Fault) { Look { next: Next::Fault, ..look } } else { look }
 }
 
 /// What the status says of a failure that lasts; nothing where no status can be written either.
