@@ -23,6 +23,7 @@ use kube::{
 use rustix::process::Signal;
 use seal_controller::vault::{
     Retry, VaultFailure,
+    auth::Patience,
     cluster::Cluster,
     meter::Meter,
     path::Plan,
@@ -163,6 +164,30 @@ impl World {
             "audience": "vault", "token_policies": ["read"], "token_ttl": "1h",
         });
         self.bao.ask("POST", &format!("auth/kubernetes/role/app-{namespace}"), role).await.map(drop)
+    }
+
+    /// Makes a role of the approle method that may read `kv/`, with a secret id in Secret `secret-id`.
+    async fn app_role(&self, more: Value) -> Result<Value> {
+        self.bao.ask("POST", "sys/auth/approle", json!({"type": "approle"})).await?;
+        let mut role = json!({"token_policies": ["read"]});
+        role.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        self.bao.ask("POST", "auth/approle/role/app", role).await?;
+        let id = self.bao.ask("GET", "auth/approle/role/app/role-id", Value::Null).await?;
+        self.credential("secret-id", &self.secret_id().await?).await?;
+        Ok(json!({"appRole": {
+            "roleId": id["data"]["role_id"], "secretIdRef": {"name": "secret-id", "key": "id"},
+        }}))
+    }
+
+    /// How many tokens live.
+    async fn tokens(&self) -> Result<usize> {
+        let accessors = self.bao.ask("LIST", "auth/token/accessors", Value::Null).await?;
+        Ok(accessors["data"]["keys"].as_array().map_or(0, Vec::len))
+    }
+
+    async fn secret_id(&self) -> Result<String> {
+        let made = self.bao.ask("POST", "auth/approle/role/app/secret-id", json!({})).await?;
+        Ok(made["data"]["secret_id"].as_str().unwrap().to_owned())
     }
 
     async fn fetch(&self, store: &VaultStore, vault: &str) -> Result<Values, VaultFailure> {
@@ -379,16 +404,7 @@ fn absent_deleted_and_destroyed_are_told_apart() {
 fn an_ending_token_is_replaced_before_anybody_notices() {
     run(
         |world| async move {
-            world.bao.ask("POST", "sys/auth/approle", json!({"type": "approle"})).await?;
-            let role =
-                json!({"token_policies": ["read"], "token_ttl": "3s", "token_max_ttl": "7s", "secret_id_num_uses": 0});
-            world.bao.ask("POST", "auth/approle/role/app", role).await?;
-            let id = world.bao.ask("GET", "auth/approle/role/app/role-id", Value::Null).await?;
-            let secret = world.bao.ask("POST", "auth/approle/role/app/secret-id", json!({})).await?;
-            world.credential("secret-id", secret["data"]["secret_id"].as_str().unwrap()).await?;
-            let auth = json!({"appRole": {
-                "roleId": id["data"]["role_id"], "secretIdRef": {"name": "secret-id", "key": "id"},
-            }});
+            let auth = world.app_role(json!({"token_ttl": "3s", "token_max_ttl": "7s"})).await?;
             let store = world.store(&world.bao.url(), auth, json!({}));
             let start = Instant::now();
             while start.elapsed() < Duration::from_secs(12) {
@@ -420,11 +436,7 @@ fn a_revoked_token_is_replaced_at_once_and_a_denied_path_is_not_blamed_on_the_to
             let store = world.store(&world.bao.url(), auth, json!({}));
             world.fetch(&store, DB).await.unwrap();
             world.bao.ask("POST", "sys/leases/revoke-prefix/auth/kubernetes/login", json!({})).await?;
-            wait::until("the token is revoked", || async {
-                let accessors = world.bao.ask("LIST", "auth/token/accessors", Value::Null).await?;
-                Ok((accessors["data"]["keys"].as_array().map_or(0, Vec::len) <= 1).then_some(()))
-            })
-            .await?;
+            wait::until("the token is revoked", || async { Ok((world.tokens().await? == 1).then_some(())) }).await?;
             world.fetch(&store, DB).await.unwrap();
             assert_eq!(world.bao.count("update auth/kubernetes/login")?, 2);
             world.bao.policy("read", "path \"kv/data/other\" { capabilities = [\"read\"] }").await?;
@@ -453,6 +465,33 @@ fn a_revoked_token_is_replaced_at_once_and_a_denied_path_is_not_blamed_on_the_to
             Ok(())
         },
         "revoked",
+    );
+}
+
+#[test]
+fn a_denied_path_costs_nobody_the_token_and_leaves_no_old_one_behind() {
+    run(
+        |mut world| async move {
+            world.reader = world.reader.with_patience(Patience { denied: Duration::ZERO, ..Patience::default() });
+            let auth = world.app_role(json!({"secret_id_num_uses": 2})).await?;
+            let store = world.store(&world.bao.url(), auth, json!({}));
+            let closed = "data: [{key: a, mount: closed, path: app, field: a}]";
+            let logins = "update auth/approle/login";
+            world.fetch(&store, DB).await.unwrap();
+            assert_eq!(reason(world.fetch(&store, closed).await), VaultReason::PermissionDenied);
+            // Ours, and the root token.
+            wait::until_equal("tokens that live", 2, || world.tokens()).await?;
+            world.fetch(&store, DB).await.unwrap();
+            assert_eq!(world.bao.count(logins)?, 2);
+            for _ in 0..2 {
+                // The secret id is used up.
+                assert_eq!(reason(world.fetch(&store, closed).await), VaultReason::PermissionDenied);
+                world.fetch(&store, DB).await.unwrap();
+            }
+            assert_eq!((world.bao.count(logins)?, world.tokens().await?), (4, 2));
+            Ok(())
+        },
+        "denied-path",
     );
 }
 

@@ -11,7 +11,7 @@
 use std::{
     hash::Hash,
     sync::{
-        Arc, Mutex, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -45,12 +45,23 @@ use super::{
 const UNUSED: Duration = Duration::from_secs(2 * 3600);
 /// How often a session looks at itself, at most.
 const LOOK: Duration = Duration::from_secs(300);
-/// A token that may not read something is replaced at most so often, for the role may have got new policies.
-const FRESH: Duration = Duration::from_secs(300);
 /// No token is believed to live longer.
 const LONGEST_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// What a login needs of a ServiceAccount's token, where the store does not say.
 const AUDIENCE: &str = "vault";
+
+/// How long sessions wait with what.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// After a login, until one more is worth a try because something may not be read: the role may have got new policies.
+    pub denied: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { denied: Duration::from_secs(300) }
+    }
+}
 
 /// Everything that a login depends on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -201,28 +212,34 @@ pub struct Session {
     identity: Identity,
     /// What the Secret holds, where one is used.
     value: Option<Zeroizing<String>>,
+    patience: Patience,
     /// Locked while a login is under way: there is never more than one.
     state: tokio::sync::Mutex<State>,
     has_token: AtomicBool,
     is_kept: AtomicBool,
     /// Tells whoever keeps the token that it is another one now, which may end sooner.
-    replaced: Notify,
+    is_replaced: Notify,
     used: Mutex<Instant>,
+    /// When a login was last tried.
+    tried: Mutex<Instant>,
     /// Reads that are under way. They belong to the session, so another identity cannot see them.
     flights: Mutex<Vec<(Read, Landing)>>,
 }
 
 impl Session {
     /// A session without a token.
-    pub fn new(identity: Identity, value: Option<Zeroizing<String>>) -> Self {
+    pub fn new(identity: Identity, value: Option<Zeroizing<String>>, patience: Patience) -> Self {
+        let now = Instant::now();
         Self {
             identity,
             value,
+            patience,
             state: tokio::sync::Mutex::new(State::Empty),
             has_token: AtomicBool::new(false),
             is_kept: AtomicBool::new(false),
-            replaced: Notify::new(),
-            used: Mutex::new(Instant::now()),
+            is_replaced: Notify::new(),
+            used: Mutex::new(now),
+            tried: Mutex::new(now),
             flights: Mutex::default(),
         }
     }
@@ -238,9 +255,9 @@ impl Session {
     ///
     /// A fault only if it is about this secret, else what it means.
     pub async fn read(self: &Arc<Self>, link: &Arc<Link>, read: &Read) -> Result<Arc<Content>, Failed> {
-        *self.used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *lock(&self.used) = Instant::now();
         let flight = {
-            let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut flights = lock(&self.flights);
             flights.retain(|(_, landing)| landing.upgrade().is_some_and(|flight| flight.peek().is_none()));
             let known = flights.iter().find(|(known, _)| known == read).and_then(|(_, landing)| landing.upgrade());
             known.unwrap_or_else(|| {
@@ -315,17 +332,35 @@ impl Session {
             client.look_up_self(As { token: Some(&token.secret), namespace: namespace.as_deref() }).await
         };
         match link.call(Operation::LookUp, look).await {
-            // It lives. Its role may have got policies since the login, which only a new one brings.
-            Ok(_) if denied.issued.elapsed() < FRESH || matches!(self.identity.method, Method::Token { .. }) => {
-                Ok(None)
-            }
-            Ok(_) | Err(Failed::Fault(Fault::Status { code: 401 | 403, .. })) => {
+            // It lives, and is another's good token even if nobody gives us a new one.
+            Ok(_) if lock(&self.tried).elapsed() < self.patience.denied => Ok(None),
+            Ok(_) if matches!(self.identity.method, Method::Token { .. }) => Ok(None),
+            Ok(_) => Ok(self.replaced(link, &mut state).await),
+            Err(Failed::Fault(Fault::Status { code: 401 | 403, .. })) => {
                 self.drop_token(&mut state);
                 self.log_in(link, &mut state).await.map(Some)
             }
             Err(Failed::Fault(fault)) => Err(Failed::Judged(judged(fault, Asked::Login(&self.identity.mount)))),
             Err(judged) => Err(judged),
         }
+    }
+
+    /// Logs in beside the token that there is. That serves on if there is no other, and is revoked if there is.
+    async fn replaced(self: &Arc<Self>, link: &Arc<Link>, state: &mut State) -> Option<Arc<Token>> {
+        let token = match self.new_token(link).await {
+            Ok(token) => token,
+            Err(failure) => {
+                debug!(store = %link.id, cause = failure.message, "no login beside the token that there is");
+                return None;
+            }
+        };
+        let before = std::mem::replace(state, State::Held(token.clone()));
+        self.is_replaced.notify_one();
+        if let State::Held(before) = before {
+            let (session, link) = (self.clone(), link.clone());
+            tokio::spawn(async move { session.revoke(&link, &before).await });
+        }
+        Some(token)
     }
 
     fn drop_token(&self, state: &mut State) {
@@ -345,7 +380,7 @@ impl Session {
                 if !self.is_kept.swap(true, Ordering::Relaxed) {
                     tokio::spawn(keep(self.clone(), Arc::downgrade(link)));
                 }
-                self.replaced.notify_one();
+                self.is_replaced.notify_one();
                 Ok(token)
             }
             Err(failure) => {
@@ -365,6 +400,7 @@ impl Session {
     }
 
     async fn new_token(&self, link: &Arc<Link>) -> Result<Arc<Token>, VaultFailure> {
+        *lock(&self.tried) = Instant::now();
         let cluster = link.cluster();
         let value = || self.value.clone().unwrap_or_default();
         let credentials = match &self.identity.method {
@@ -448,15 +484,19 @@ impl Session {
         is_worth_it.then(|| Token::new(Issued { token: token.secret.clone(), ttl, is_renewable: renewed.is_renewable }))
     }
 
-    /// Ends the token, if it is ours to end.
-    async fn revoke(self: &Arc<Self>, link: &Arc<Link>) {
+    /// Ends the session's token, if it is ours to end.
+    async fn end(&self, link: &Arc<Link>) {
         let mut state = self.state.lock().await;
         let State::Held(token) = &*state else { return };
-        let (token, namespace) = (token.clone(), link.auth_namespace());
+        let token = token.clone();
         self.drop_token(&mut state);
-        if matches!(self.identity.method, Method::Token { .. }) {
-            return;
+        if !matches!(self.identity.method, Method::Token { .. }) {
+            self.revoke(link, &token).await;
         }
+    }
+
+    async fn revoke(&self, link: &Arc<Link>, token: &Token) {
+        let namespace = link.auth_namespace();
         let request =
             |client: Client| async move { client.revoke_self(As { token: Some(&token.secret), namespace }).await };
         // Where it fails the token ends by itself.
@@ -464,7 +504,7 @@ impl Session {
     }
 
     fn is_unused(&self) -> bool {
-        self.used.lock().unwrap_or_else(PoisonError::into_inner).elapsed() > UNUSED
+        lock(&self.used).elapsed() > UNUSED
     }
 
     fn method(&self) -> &'static str {
@@ -483,7 +523,7 @@ async fn keep(session: Arc<Session>, link: Weak<Link>) {
         let Some(strong) = link.upgrade() else { return };
         if session.is_unused() {
             strong.end_session(&session.identity);
-            session.revoke(&strong).await;
+            session.end(&strong).await;
             return;
         }
         let due = session.renew(&strong).await;
@@ -492,9 +532,13 @@ async fn keep(session: Arc<Session>, link: Weak<Link>) {
         let due = due.map_or(look, |due| due.min(look));
         tokio::select! {
             () = tokio::time::sleep_until(due.into()) => {}
-            () = session.replaced.notified() => {}
+            () = session.is_replaced.notified() => {}
         }
     }
+}
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use tokio::sync::{Semaphore, mpsc};
 pub use super::link::{StoreEvent, StoreId};
 use super::{
     Asked, CLUSTER_WAIT, LOGIN_WAIT, Retry, StoreHealth, VaultFailure,
-    auth::{self, Session},
+    auth::{self, Patience, Session},
     client::Fault,
     cluster::Cluster,
     judged,
@@ -46,6 +46,7 @@ pub struct Reader {
     /// Whoever makes values out of answers may take a while, and a processor.
     composing: Semaphore,
     links: Mutex<HashMap<StoreId, Arc<Link>>>,
+    patience: Patience,
     meter: Meter,
     events: mpsc::UnboundedSender<StoreEvent>,
 }
@@ -54,8 +55,14 @@ impl Reader {
     /// A reader without connections, and what it will tell of the stores.
     pub fn new(cluster: Cluster, meter: Meter) -> (Self, mpsc::UnboundedReceiver<StoreEvent>) {
         let (events, told) = mpsc::unbounded_channel();
-        let (purse, composing) = (Purse::full(), Semaphore::new(COMPOSING));
-        (Self { cluster: Arc::new(cluster), purse, composing, links: Mutex::default(), meter, events }, told)
+        let (purse, composing, patience) = (Purse::full(), Semaphore::new(COMPOSING), Patience::default());
+        let cluster = Arc::new(cluster);
+        (Self { cluster, purse, composing, links: Mutex::default(), patience, meter, events }, told)
+    }
+
+    /// The same with sessions of another patience.
+    pub fn with_patience(self, patience: Patience) -> Self {
+        Self { patience, ..self }
     }
 
     /// The API server, as far as Vault is concerned.
@@ -72,7 +79,7 @@ impl Reader {
         self.allow(plan, store, namespace).await?;
         let link = self.link(store).await?;
         let (identity, value) = auth::identify(&link.spec, namespace, &self.cluster).await?;
-        let session = link.session(&identity, || Session::new(identity.clone(), value));
+        let session = link.session(&identity, || Session::new(identity.clone(), value, self.patience));
         let reads: Vec<_> = plan.reads().iter().map(|read| session.read(&link, read)).collect();
         let mut reads = stream::iter(reads).buffered(AT_ONCE);
         let (mut answers, mut size) = (Vec::new(), 0);
