@@ -6,7 +6,7 @@
 
 use std::{
     future::Future,
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -19,6 +19,7 @@ use k8s_openapi::api::{
 use kube::{
     Api, Client,
     api::{Patch, PatchParams, PostParams},
+    client::Body,
 };
 use rustix::process::Signal;
 use seal_controller::vault::{
@@ -204,6 +205,24 @@ impl World {
         let source: VaultSource = serde_yaml::from_str(&format!("{{storeRef: {{name: main}}, {vault}}}")).unwrap();
         self.reader.fetch(&Plan::of(&source).unwrap(), store, namespace).await
     }
+}
+
+/// A client that remembers what it is asked; and how many of the requests for ServiceAccounts had this method.
+fn counting(client: Client) -> (Client, impl Fn(&str) -> usize) {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let asked = {
+        let seen = seen.clone();
+        move |method: &str| seen.lock().unwrap().iter().filter(|line: &&String| line.starts_with(method)).count()
+    };
+    let service = tower::service_fn(move |request: http::Request<Body>| {
+        let line = format!("{} {}", request.method(), request.uri().path());
+        if line.contains("/serviceaccounts/") {
+            seen.lock().unwrap().push(line);
+        }
+        let client = client.clone();
+        async move { client.send(request).await }
+    });
+    (Client::new(service, "default"), asked)
 }
 
 const DB: &str = "data: [{key: u, mount: kv, path: app/db, field: user}, {key: p, mount: kv, path: app/db, field: password}, {key: n, mount: kv, path: app/db, field: port}]";
@@ -492,6 +511,46 @@ fn a_denied_path_costs_nobody_the_token_and_leaves_no_old_one_behind() {
             Ok(())
         },
         "denied-path",
+    );
+}
+
+#[test]
+fn a_server_that_takes_no_logins_costs_the_api_server_next_to_nothing() {
+    run(
+        |mut world| async move {
+            world.kubernetes_auth().await?;
+            world.account(&world.namespace, "app").await?;
+            let (client, asked) = counting(world.client.clone());
+            (world.reader, world.events) = Reader::new(Cluster::new(client, false), Meter::default());
+            let proxy = FaultProxy::start(world.bao.address()).await?;
+            let auth = json!({"kubernetes": {"role": "app-{namespace}", "serviceAccount": "app"}});
+            let guests = json!({"allowedNamespaces": {"names": ["no-logins-guest"]}});
+            let store = world.store(&format!("http://{}", proxy.address()), auth, guests);
+
+            proxy.set(Fault::Answer("HTTP/1.1 429 Too Many Requests\r\ncontent-length: 2\r\n\r\n{}".to_owned()));
+            for _ in 0..30 {
+                assert_eq!(reason(world.fetch(&store, DB).await), VaultReason::RateLimited);
+            }
+            let logins = proxy.seen().matches("/v1/auth/kubernetes/login").count();
+            assert!((1..10).contains(&logins), "{logins} logins were tried for 30 fetches");
+            assert_eq!(asked("POST"), 1, "and one token of the ServiceAccount was made for all of them");
+
+            proxy.set(Fault::Refuse);
+            wait::until("the server counts as out", || async {
+                let failure = world.fetch(&store, DB).await.err();
+                Ok(failure.filter(|failure| failure.retry == Retry::WhenUp))
+            })
+            .await?;
+            let before = asked("");
+            let guest = world.fetch_as(&store, DB, "no-logins-guest").await;
+            assert_eq!(reason(guest), VaultReason::VaultUnreachable);
+            assert_eq!(asked(""), before, "nobody asks who somebody is who cannot log in");
+            proxy.set(Fault::None);
+            wait::until("the store answers", || async { Ok(world.fetch(&store, DB).await.ok()) }).await?;
+            assert_eq!(asked("POST"), 1);
+            Ok(())
+        },
+        "no-logins",
     );
 }
 

@@ -45,6 +45,10 @@ use super::{
 const UNUSED: Duration = Duration::from_secs(2 * 3600);
 /// How often a session looks at itself, at most.
 const LOOK: Duration = Duration::from_secs(300);
+/// No token is renewed sooner after it was made, however short it lives.
+const SOONEST: Duration = Duration::from_secs(1);
+/// For how long a ServiceAccount's token serves further logins: half its life.
+const JWT_HOLDS: Duration = Duration::from_secs(300);
 /// No token is believed to live longer.
 const LONGEST_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// What a login needs of a ServiceAccount's token, where the store does not say.
@@ -191,17 +195,17 @@ impl Token {
 
     /// At two thirds of its life.
     fn renewal_due(&self) -> Option<Instant> {
-        (!self.ttl.is_zero()).then(|| self.issued + self.ttl * 2 / 3)
+        (!self.ttl.is_zero()).then(|| self.issued + (self.ttl * 2 / 3).max(SOONEST))
     }
 }
 
 enum State {
-    /// No token, and none was refused.
+    /// No token, and no login has failed.
     Empty,
     /// A token.
     Held(Arc<Token>),
-    /// The last login was refused; the next is not tried before.
-    Refused { until: Instant, wait: Duration, failure: VaultFailure },
+    /// The last login failed; the next is not tried before.
+    Failed { until: Instant, wait: Duration, failure: VaultFailure },
 }
 
 type Flight = Shared<BoxFuture<'static, Result<Arc<Content>, Failed>>>;
@@ -222,6 +226,8 @@ pub struct Session {
     used: Mutex<Instant>,
     /// When a login was last tried.
     tried: Mutex<Instant>,
+    /// The ServiceAccount's token, and when it was made.
+    jwt: Mutex<Option<(Instant, Zeroizing<String>)>>,
     /// Reads that are under way. They belong to the session, so another identity cannot see them.
     flights: Mutex<Vec<(Read, Landing)>>,
 }
@@ -240,6 +246,7 @@ impl Session {
             is_replaced: Notify::new(),
             used: Mutex::new(now),
             tried: Mutex::new(now),
+            jwt: Mutex::default(),
             flights: Mutex::default(),
         }
     }
@@ -304,7 +311,7 @@ impl Session {
         let mut state = self.state.lock().await;
         match &*state {
             State::Held(token) if !token.has_ended() => return Ok(token.clone()),
-            State::Refused { until, failure, .. } if *until > Instant::now() => {
+            State::Failed { until, failure, .. } if *until > Instant::now() => {
                 let retry = Retry::After(until.saturating_duration_since(Instant::now()));
                 return Err(Failed::Judged(VaultFailure { retry, ..failure.clone() }));
             }
@@ -323,7 +330,7 @@ impl Session {
         let mut state = self.state.lock().await;
         match &*state {
             State::Held(token) if !Arc::ptr_eq(token, denied) => return Ok(Some(token.clone())),
-            State::Refused { failure, .. } => return Err(Failed::Judged(failure.clone())),
+            State::Failed { failure, .. } => return Err(Failed::Judged(failure.clone())),
             _ => {}
         }
         let who = |token: &Arc<Token>| (token.clone(), link.auth_namespace().map(str::to_owned));
@@ -349,7 +356,8 @@ impl Session {
     async fn replaced(self: &Arc<Self>, link: &Arc<Link>, state: &mut State) -> Option<Arc<Token>> {
         let token = match self.new_token(link).await {
             Ok(token) => token,
-            Err(failure) => {
+            Err(failed) => {
+                let failure = self.judged(failed);
                 debug!(store = %link.id, cause = failure.message, "no login beside the token that there is");
                 return None;
             }
@@ -383,34 +391,40 @@ impl Session {
                 self.is_replaced.notify_one();
                 Ok(token)
             }
-            Err(failure) => {
-                let wait = match state {
-                    State::Refused { wait, .. } => (*wait * 2).min(LOGIN_WAIT.1),
-                    _ => LOGIN_WAIT.0,
+            Err(failed) => {
+                let is_servers = matches!(failed, Failed::Fault(_));
+                let failure = self.judged(failed);
+                let before = match state {
+                    State::Failed { wait, .. } => Some(*wait),
+                    _ => None,
                 };
                 self.drop_token(state);
+                if let Some(wait) = rest(failure.retry, before) {
+                    *state = State::Failed { until: Instant::now() + wait, wait, failure: failure.clone() };
+                }
                 if failure.reason == VaultReason::AuthFailed {
                     info!(store = %link.id, method = self.method(), cause = failure.message, "a login was refused");
-                    *state = State::Refused { until: Instant::now() + wait, wait, failure: failure.clone() };
-                    link.login_ended(Some(&failure));
+                    // What a consumer's namespace lacks is no fault of the store.
+                    if is_servers {
+                        link.login_ended(Some(&failure));
+                    }
                 }
                 Err(Failed::Judged(failure))
             }
         }
     }
 
-    async fn new_token(&self, link: &Arc<Link>) -> Result<Arc<Token>, VaultFailure> {
+    async fn new_token(&self, link: &Arc<Link>) -> Result<Arc<Token>, Failed> {
+        // A server that is out costs the API server nothing.
+        link.admitted().await.map_err(Failed::Judged)?;
         *lock(&self.tried) = Instant::now();
-        let cluster = link.cluster();
         let value = || self.value.clone().unwrap_or_default();
         let credentials = match &self.identity.method {
             Method::Kubernetes { role, account } => {
-                let jwt = cluster.account_token(&account.namespace, &account.name, &account.audiences).await;
-                Credentials::Kubernetes { role: role.clone(), jwt: jwt.map_err(unusable)? }
+                Credentials::Kubernetes { role: role.clone(), jwt: self.jwt(link.cluster(), account).await? }
             }
             Method::Jwt { role, account } => {
-                let jwt = cluster.account_token(&account.namespace, &account.name, &account.audiences).await;
-                Credentials::Jwt { role: role.clone(), jwt: jwt.map_err(unusable)? }
+                Credentials::Jwt { role: role.clone(), jwt: self.jwt(link.cluster(), account).await? }
             }
             Method::JwtSecret { role, .. } => Credentials::Jwt { role: role.clone(), jwt: value() },
             Method::AppRole { role_id, .. } => Credentials::AppRole { role_id: role_id.clone(), secret_id: value() },
@@ -419,16 +433,33 @@ impl Session {
         let mount = self.identity.mount.as_str();
         let namespace = link.auth_namespace();
         let request = |client: Client| async move { client.log_in(mount, &credentials, namespace).await };
-        link.call(Operation::Login, request).await.map(Token::new).map_err(|failed| self.judged(failed))
+        let issued = link.call(Operation::Login, request).await;
+        if matches!(issued, Err(Failed::Fault(Fault::Status { code: 400..=403, .. }))) {
+            // It may be the ServiceAccount's token that is no good any more.
+            *lock(&self.jwt) = None;
+        }
+        issued.map(Token::new)
+    }
+
+    /// A token of the ServiceAccount. Logins that follow one another share it, however often a server wants them.
+    async fn jwt(&self, cluster: &Cluster, account: &Account) -> Result<Zeroizing<String>, Failed> {
+        let known = lock(&self.jwt).clone().filter(|(made, _)| made.elapsed() < JWT_HOLDS);
+        if let Some((_, jwt)) = known {
+            return Ok(jwt);
+        }
+        let made = Instant::now();
+        let jwt = cluster.account_token(&account.namespace, &account.name, &account.audiences).await;
+        let jwt = jwt.map_err(|error| Failed::Judged(unusable(error)))?;
+        *lock(&self.jwt) = Some((made, jwt.clone()));
+        Ok(jwt)
     }
 
     /// A token that somebody has put into a Secret: what it is worth is asked once.
-    async fn given_token(&self, link: &Arc<Link>, token: Zeroizing<String>) -> Result<Arc<Token>, VaultFailure> {
+    async fn given_token(&self, link: &Arc<Link>, token: Zeroizing<String>) -> Result<Arc<Token>, Failed> {
         let namespace = link.auth_namespace();
         let asker = token.clone();
         let look = |client: Client| async move { client.look_up_self(As { token: Some(&asker), namespace }).await };
-        let known = link.call(Operation::LookUp, look).await.map_err(|failed| self.judged(failed))?;
-        let (ttl, is_renewable) = known;
+        let (ttl, is_renewable) = link.call(Operation::LookUp, look).await?;
         Ok(Token::new(Issued { token, ttl, is_renewable }))
     }
 
@@ -460,14 +491,15 @@ impl Session {
                 due
             }
             // The old one serves to its end; the next attempt comes in half of what is left of it.
-            Err(failure) => {
+            Err(failed) => {
+                let failure = self.judged(failed);
                 debug!(store = %link.id, cause = failure.message, "no new token");
                 let left = token.ends()?.saturating_duration_since(Instant::now());
                 if left.is_zero() {
                     self.drop_token(&mut state);
                     return None;
                 }
-                Some(Instant::now() + (left / 2).max(Duration::from_secs(1)))
+                Some(Instant::now() + (left / 2).max(SOONEST))
             }
         }
     }
@@ -517,6 +549,16 @@ impl Session {
     }
 }
 
+/// For how long a failed login is everybody's of the identity, after one that was for so long. None: nothing was asked.
+fn rest(retry: Retry, before: Option<Duration>) -> Option<Duration> {
+    match retry {
+        Retry::WhenUp => None,
+        Retry::After(wait) => Some(wait.max(SOONEST)),
+        Retry::Backoff { from, to } => Some(before.map_or(from, |before| (before * 2).clamp(from, to))),
+        Retry::Refresh => Some(LOGIN_WAIT.0),
+    }
+}
+
 /// Keeps a session's token alive until nobody uses the session, or its link is gone.
 async fn keep(session: Arc<Session>, link: Weak<Link>) {
     loop {
@@ -550,5 +592,28 @@ mod tests {
         let ttl = Duration::from_secs(u64::MAX);
         let token = Token::new(Issued { token: "s.x".to_owned().into(), ttl, is_renewable: true });
         assert!(!token.has_ended() && token.renewal_due() < token.ends());
+    }
+
+    #[test]
+    fn a_failed_login_is_remembered_for_as_long_as_its_retry_says_and_an_outage_is_not() {
+        let second = Duration::from_secs(1);
+        let backoff = Retry::Backoff { from: 5 * second, to: 12 * second };
+        for (retry, before, wait) in [
+            (backoff, None, Some(5 * second)),
+            (backoff, Some(5 * second), Some(10 * second)),
+            (backoff, Some(10 * second), Some(12 * second)),
+            (backoff, Some(second), Some(5 * second)),
+            (Retry::After(Duration::ZERO), None, Some(second)),
+            (Retry::After(7 * second), Some(second), Some(7 * second)),
+            (Retry::WhenUp, Some(second), None),
+        ] {
+            assert_eq!(rest(retry, before), wait, "{retry:?} after {before:?}");
+        }
+    }
+
+    #[test]
+    fn a_token_of_no_life_is_renewed_once_a_second_at_most() {
+        let token = Token::new(Issued { token: "s.x".to_owned().into(), ttl: SOONEST, is_renewable: false });
+        assert!(token.renewal_due() >= Some(token.issued + SOONEST));
     }
 }

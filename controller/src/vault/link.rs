@@ -236,7 +236,7 @@ impl Link {
         F: Future<Output = Result<T, Fault>>,
     {
         let place = loop {
-            self.admitted().await?;
+            self.admitted().await.map_err(Failed::Judged)?;
             tokio::select! {
                 biased;
                 () = self.is_held() => {}
@@ -262,23 +262,27 @@ impl Link {
                 if fault.is_of_the_server() {
                     self.suspect();
                     // Whether it is the server or this one path is known in a moment, and is worth waiting for.
-                    self.admitted().await?;
+                    self.admitted().await.map_err(Failed::Judged)?;
                 }
                 Err(Failed::Fault(fault))
             }
         }
     }
 
-    /// Waits while a probe is under way.
-    async fn admitted(&self) -> Result<(), Failed> {
+    /// Whether the server may be asked. Waits while a probe is under way.
+    ///
+    /// # Errors
+    ///
+    /// While it is out.
+    pub async fn admitted(&self) -> Result<(), VaultFailure> {
         let mut gate = self.gate.subscribe();
         // The sender is ours, so it lives as long as we wait.
         let gate = *gate.wait_for(|gate| *gate != Gate::Probing).await.map_err(|_| self.is_out())?;
         if gate == Gate::Open { Err(self.is_out()) } else { Ok(()) }
     }
 
-    fn is_out(&self) -> Failed {
-        Failed::Judged(outage(&self.health()))
+    fn is_out(&self) -> VaultFailure {
+        outage(&self.health())
     }
 
     /// Waits until requests are held back.

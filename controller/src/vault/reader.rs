@@ -78,6 +78,8 @@ impl Reader {
     pub async fn fetch(&self, plan: &Plan, store: &VaultStore, namespace: &str) -> Result<Values, VaultFailure> {
         self.allow(plan, store, namespace).await?;
         let link = self.link(store).await?;
+        // Who logs in is asked of the API server, and nobody logs in to a server that is out.
+        link.admitted().await?;
         let (identity, value) = auth::identify(&link.spec, namespace, &self.cluster).await?;
         let session = link.session(&identity, || Session::new(identity.clone(), value, self.patience));
         let reads: Vec<_> = plan.reads().iter().map(|read| session.read(&link, read)).collect();
