@@ -515,6 +515,25 @@ fn a_denied_path_costs_nobody_the_token_and_leaves_no_old_one_behind() {
 }
 
 #[test]
+fn a_credential_that_is_replaced_takes_the_token_of_the_one_before_with_it() {
+    run(
+        |world| async move {
+            let auth = world.app_role(json!({})).await?;
+            let store = world.store(&world.bao.url(), auth, json!({}));
+            world.fetch(&store, DB).await.unwrap();
+            let secrets: Api<Secret> = Api::namespaced(world.client.clone(), &world.namespace);
+            let patch = Patch::Merge(json!({"stringData": {"id": world.secret_id().await?}}));
+            secrets.patch("secret-id", &PatchParams::default(), &patch).await?;
+            world.fetch(&store, DB).await.unwrap();
+            assert_eq!(world.bao.count("update auth/approle/login")?, 2);
+            // The new one, and the root token.
+            wait::until_equal("tokens that live", 2, || world.tokens()).await
+        },
+        "replaced-credential",
+    );
+}
+
+#[test]
 fn a_server_that_takes_no_logins_costs_the_api_server_next_to_nothing() {
     run(
         |mut world| async move {

@@ -59,11 +59,13 @@ const AUDIENCE: &str = "vault";
 pub struct Patience {
     /// After a login, until one more is worth a try because something may not be read: the role may have got new policies.
     pub denied: Duration,
+    /// Until a session that nobody uses is dropped, if it has no token.
+    pub idle: Duration,
 }
 
 impl Default for Patience {
     fn default() -> Self {
-        Self { denied: Duration::from_secs(300) }
+        Self { denied: Duration::from_secs(300), idle: Duration::from_secs(600) }
     }
 }
 
@@ -99,6 +101,28 @@ struct Credential {
     name: String,
     key: String,
     digest: [u8; 32],
+}
+
+impl Identity {
+    /// Whether this is the other one, with what its Secret or its ServiceAccount is now.
+    pub fn succeeds(&self, other: &Self) -> bool {
+        self != other && self.method.source() == other.method.source() && self.mount == other.mount
+    }
+}
+
+impl Method {
+    /// Where that is which it logs in with: namespace, name and key; and what as.
+    fn source(&self) -> (&str, &str, &str, &str) {
+        match self {
+            Self::Kubernetes { role, account } | Self::Jwt { role, account } => {
+                (&account.namespace, &account.name, "", role)
+            }
+            Self::JwtSecret { role: what, credential } | Self::AppRole { role_id: what, credential } => {
+                (&credential.namespace, &credential.name, &credential.key, what)
+            }
+            Self::Token { credential } => (&credential.namespace, &credential.name, &credential.key, ""),
+        }
+    }
 }
 
 /// Finds out who logs in, for a consumer namespace. Gives what a Secret holds, if one is used.
@@ -221,7 +245,9 @@ pub struct Session {
     state: tokio::sync::Mutex<State>,
     has_token: AtomicBool,
     is_kept: AtomicBool,
-    /// Tells whoever keeps the token that it is another one now, which may end sooner.
+    /// Another session has taken its place.
+    is_over: AtomicBool,
+    /// Tells whoever keeps the token that it is another one now, which may end sooner, or is to end.
     is_replaced: Notify,
     used: Mutex<Instant>,
     /// When a login was last tried.
@@ -243,6 +269,7 @@ impl Session {
             state: tokio::sync::Mutex::new(State::Empty),
             has_token: AtomicBool::new(false),
             is_kept: AtomicBool::new(false),
+            is_over: AtomicBool::new(false),
             is_replaced: Notify::new(),
             used: Mutex::new(now),
             tried: Mutex::new(now),
@@ -535,6 +562,17 @@ impl Session {
         let _ = link.call(Operation::Revoke, request).await;
     }
 
+    /// Whether it has nothing that anybody may come back for.
+    pub fn is_idle(&self) -> bool {
+        !self.holds_a_token() && lock(&self.used).elapsed() >= self.patience.idle
+    }
+
+    /// Whoever keeps its token ends it.
+    pub fn let_go(&self) {
+        self.is_over.store(true, Ordering::Relaxed);
+        self.is_replaced.notify_one();
+    }
+
     fn is_unused(&self) -> bool {
         lock(&self.used).elapsed() > UNUSED
     }
@@ -563,8 +601,8 @@ fn rest(retry: Retry, before: Option<Duration>) -> Option<Duration> {
 async fn keep(session: Arc<Session>, link: Weak<Link>) {
     loop {
         let Some(strong) = link.upgrade() else { return };
-        if session.is_unused() {
-            strong.end_session(&session.identity);
+        if session.is_over.load(Ordering::Relaxed) || session.is_unused() {
+            strong.end_session(&session.identity, &session);
             session.end(&strong).await;
             return;
         }
@@ -585,7 +623,44 @@ fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use seal_crds::VaultStore;
+    use serde_json::json;
+    use tokio::sync::mpsc;
+
+    use super::{
+        super::{meter::Meter, purse::Purse},
+        *,
+    };
+
+    #[tokio::test]
+    async fn a_session_that_never_logged_in_stays_while_it_is_used_and_its_credential_is_the_same() {
+        // Another test of this process may have been faster.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let service = tower::service_fn(|_: http::Request<kube::client::Body>| async {
+            Err::<http::Response<kube::client::Body>, _>(std::io::Error::other("nobody is there"))
+        });
+        let cluster = Arc::new(Cluster::new(kube::Client::new(service, "default"), false));
+        let auth = json!({"token": {"secretRef": {"name": "a", "key": "id"}}});
+        let spec = json!({"address": "http://vault.test", "tls": {"allowPlaintext": true}, "auth": auth});
+        let store = VaultStore::new("main", serde_json::from_value(spec).unwrap());
+        let link = Link::to(&store, cluster, Purse::full(), Meter::default(), mpsc::unbounded_channel().0).await;
+        let link = link.ok().unwrap();
+        let session = |name: &str, content: u8, idle: Duration| {
+            let (namespace, name, key) = ("shop".to_owned(), name.to_owned(), "id".to_owned());
+            let method = Method::Token { credential: Credential { namespace, name, key, digest: [content; 32] } };
+            let identity = Identity { mount: "token".to_owned(), method };
+            let patience = Patience { idle, ..Patience::default() };
+            Arc::downgrade(&link.session(&identity, || Session::new(identity.clone(), None, patience)))
+        };
+        let minute = Duration::from_secs(60);
+        let (first, other) = (session("a", 1, minute), session("b", 1, minute));
+        assert!(first.ptr_eq(&session("a", 1, minute)), "the same identity has one session");
+        let idle = session("c", 1, Duration::ZERO);
+        let second = session("a", 2, minute);
+        assert!(first.upgrade().is_none(), "its Secret holds something else now");
+        assert!(idle.upgrade().is_none(), "nobody has come for it");
+        assert!(other.upgrade().is_some() && second.upgrade().is_some());
+    }
 
     #[test]
     fn a_token_that_is_said_to_live_for_ever_has_an_end_that_can_be_counted() {

@@ -195,12 +195,30 @@ impl Link {
 
     /// The one session of this identity.
     pub fn session(&self, identity: &Identity, make: impl FnOnce() -> Session) -> Arc<Session> {
-        lock(&self.sessions).entry(identity.clone()).or_insert_with(|| Arc::new(make())).clone()
+        let mut sessions = lock(&self.sessions);
+        if let Some(session) = sessions.get(identity) {
+            return session.clone();
+        }
+        // One that never logged in would be ended by nobody else, and each content of a Secret is an identity.
+        sessions.retain(|other, session| {
+            let stays = !session.is_idle() && !identity.succeeds(other);
+            if !stays {
+                session.let_go();
+            }
+            stays
+        });
+        let session = Arc::new(make());
+        sessions.insert(identity.clone(), session.clone());
+        session
     }
 
     /// Ends a session that nobody uses.
-    pub fn end_session(&self, identity: &Identity) {
-        lock(&self.sessions).remove(identity);
+    pub fn end_session(&self, identity: &Identity, session: &Arc<Session>) {
+        let mut sessions = lock(&self.sessions);
+        if sessions.get(identity).is_some_and(|known| Arc::ptr_eq(known, session)) {
+            sessions.remove(identity);
+        }
+        drop(sessions);
         self.count_tokens();
     }
 
