@@ -10,7 +10,7 @@
 //! starves; some slots are kept for fresh objects, so that slow repairs cannot hold all of them. Within
 //! a lane namespaces take turns.
 
-mod line;
+pub(crate) mod line;
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};

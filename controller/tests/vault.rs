@@ -534,6 +534,39 @@ fn a_credential_that_is_replaced_takes_the_token_of_the_one_before_with_it() {
 }
 
 #[test]
+fn a_namespace_that_reads_without_end_holds_up_another_by_one_read_at_a_time() {
+    run(
+        |world| async move {
+            const CROWD: usize = 200;
+            let token = world.token(json!({})).await?;
+            world.credential("token", &token).await?;
+            world.namespace("turns-guest").await?;
+            let guest = World { namespace: "turns-guest".to_owned(), ..world };
+            guest.credential("token", &token).await?;
+            let world = World { namespace: "turns".to_owned(), ..guest };
+            let limits = json!({"maxInFlight": 1, "requestsPerSecond": 50});
+            let more = json!({"limits": limits, "allowedNamespaces": {"names": ["turns-guest"]}});
+            let store = world.token_store(&world.bao.url(), more);
+            let crowd = (0..CROWD).map(|i| format!("data: [{{key: a, mount: kv, path: crowd/{i}, field: a}}]"));
+            let crowd: Vec<_> = crowd.collect();
+            let crowd = futures::future::join_all(crowd.iter().map(|data| world.fetch(&store, data)));
+            let late = async {
+                let read = || world.bao.count("read kv/data/crowd/");
+                wait::until("the crowd reads", || async { Ok((read()? > 0).then_some(())) }).await?;
+                world.fetch_as(&store, DB, "turns-guest").await.unwrap();
+                read()
+            };
+            let (crowd, before) = futures::join!(crowd, late);
+            let before = before?;
+            assert!(before < CROWD / 2, "{before} of {CROWD} went before it");
+            assert!(crowd.into_iter().all(|fetched| reason(fetched) == VaultReason::PathNotFound));
+            Ok(())
+        },
+        "turns",
+    );
+}
+
+#[test]
 fn a_server_that_takes_no_logins_costs_the_api_server_next_to_nothing() {
     run(
         |mut world| async move {

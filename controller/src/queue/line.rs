@@ -20,10 +20,10 @@ pub trait Namespaced {
 }
 
 /// Where a key stands: its due time, and its number in the order of arrival.
-pub(super) type Place = (Instant, u64);
+pub(crate) type Place = (Instant, u64);
 
 /// The keys of one lane.
-pub(super) struct Line<K> {
+pub(crate) struct Line<K> {
     later: BTreeSet<(Place, K)>,
     turns: BTreeSet<(u64, Place, K)>,
     /// The places of those in `turns`, and their turns.
@@ -45,12 +45,12 @@ impl<K> Default for Line<K> {
 
 impl<K: Clone + Ord + Namespaced> Line<K> {
     /// A key begins to wait.
-    pub(super) fn push(&mut self, place: Place, key: K) {
+    pub(crate) fn push(&mut self, place: Place, key: K) {
         self.later.insert((place, key));
     }
 
     /// A key waits no more.
-    pub(super) fn remove(&mut self, place: Place, key: &K) {
+    pub(crate) fn remove(&mut self, place: Place, key: &K) {
         if let Some(turn) = self.turn_of.remove(&place) {
             self.turns.remove(&(turn, place, key.clone()));
             self.due.remove(&place);
@@ -61,7 +61,7 @@ impl<K: Clone + Ord + Namespaced> Line<K> {
     }
 
     /// The key whose turn it is, and since when it is due.
-    pub(super) fn pop(&mut self, now: Instant) -> Option<(Instant, K)> {
+    pub(crate) fn pop(&mut self, now: Instant) -> Option<(Instant, K)> {
         while self.later.first().is_some_and(|(place, _)| place.0 <= now) {
             let (place, key) = self.later.pop_first()?;
             let last = self.last.entry(key.namespace().into()).or_default();
@@ -89,13 +89,13 @@ impl<K: Clone + Ord + Namespaced> Line<K> {
     }
 
     /// The earliest due time.
-    pub(super) fn first_due(&self) -> Option<Instant> {
+    pub(crate) fn first_due(&self) -> Option<Instant> {
         let later = self.later.first().map(|(place, _)| place.0);
         self.due.first().map(|place| place.0).into_iter().chain(later).min()
     }
 
     /// How many are due, and for how long the oldest has been.
-    pub(super) fn backlog(&self, now: Instant) -> (usize, Duration) {
+    pub(crate) fn backlog(&self, now: Instant) -> (usize, Duration) {
         let is_due = |(place, _): &(Place, K)| place.0 <= now;
         // A backlog is mostly due as a whole, and is asked about often.
         let arrived = if self.later.last().is_some_and(is_due) {

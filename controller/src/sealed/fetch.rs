@@ -103,14 +103,18 @@ pub async fn send(context: &Context, key: &Key, object: Arc<SealedSecret>, plan:
         store: StoreId::new(namespace, &source.store_ref.name),
         plan,
     };
-    if !context.errands.send(key, errand) {
-        if let Some((_, course)) = context.store().course(key, Instant::now()) {
-            course.put_off(Instant::now() + CROWDED);
-        }
-        return Ok(Next::Later.into());
+    let is_sent = context.errands.send(key, errand);
+    let mut store = context.store();
+    store.keep_full(key, object);
+    if is_sent {
+        return Ok(Next::Fetching.into());
     }
-    context.store().keep_full(key, object);
-    Ok(Next::Fetching.into())
+    let now = Instant::now();
+    if let Some((wanted, course)) = store.course(key, now) {
+        let cadence = wanted.cadence;
+        course.put_off(CROWDED, &cadence, now);
+    }
+    Ok(Next::Later.into())
 }
 
 /// Vault gave nothing: the Secret stays, and the status says why.

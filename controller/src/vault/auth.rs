@@ -238,6 +238,8 @@ type Landing = WeakShared<BoxFuture<'static, Result<Arc<Content>, Failed>>>;
 /// One identity at one store.
 pub struct Session {
     identity: Identity,
+    /// The consumer's.
+    namespace: Arc<str>,
     /// What the Secret holds, where one is used.
     value: Option<Zeroizing<String>>,
     patience: Patience,
@@ -263,6 +265,7 @@ impl Session {
     pub fn new(identity: Identity, value: Option<Zeroizing<String>>, patience: Patience) -> Self {
         let now = Instant::now();
         Self {
+            namespace: identity.method.source().0.into(),
             identity,
             value,
             patience,
@@ -315,7 +318,7 @@ impl Session {
                 let who = As { token: Some(&asker.secret), namespace: link.data_namespace() };
                 client.read(read, who, link.purse()).await
             };
-            match link.call(Operation::Read, request).await {
+            match link.call(Operation::Read, &self.namespace, request).await {
                 Err(Failed::Fault(Fault::Status { code: 401 | 403, .. })) if may_retry_denied => {
                     may_retry_denied = false;
                     let Some(other) = self.after_denied(link, &token).await? else {
@@ -365,7 +368,7 @@ impl Session {
         let look = |client: Client| async move {
             client.look_up_self(As { token: Some(&token.secret), namespace: namespace.as_deref() }).await
         };
-        match link.call(Operation::LookUp, look).await {
+        match link.call(Operation::LookUp, &self.namespace, look).await {
             // It lives, and is another's good token even if nobody gives us a new one.
             Ok(_) if lock(&self.tried).elapsed() < self.patience.denied => Ok(None),
             Ok(_) if matches!(self.identity.method, Method::Token { .. }) => Ok(None),
@@ -460,7 +463,7 @@ impl Session {
         let mount = self.identity.mount.as_str();
         let namespace = link.auth_namespace();
         let request = |client: Client| async move { client.log_in(mount, &credentials, namespace).await };
-        let issued = link.call(Operation::Login, request).await;
+        let issued = link.call(Operation::Login, &self.namespace, request).await;
         if matches!(issued, Err(Failed::Fault(Fault::Status { code: 400..=403, .. }))) {
             // It may be the ServiceAccount's token that is no good any more.
             *lock(&self.jwt) = None;
@@ -486,7 +489,7 @@ impl Session {
         let namespace = link.auth_namespace();
         let asker = token.clone();
         let look = |client: Client| async move { client.look_up_self(As { token: Some(&asker), namespace }).await };
-        let (ttl, is_renewable) = link.call(Operation::LookUp, look).await?;
+        let (ttl, is_renewable) = link.call(Operation::LookUp, &self.namespace, look).await?;
         Ok(Token::new(Issued { token, ttl, is_renewable }))
     }
 
@@ -536,7 +539,7 @@ impl Session {
         let (asker, namespace) = (token.clone(), link.auth_namespace());
         let request =
             |client: Client| async move { client.renew_self(As { token: Some(&asker.secret), namespace }).await };
-        let renewed = link.call(Operation::Renew, request).await.ok()?;
+        let renewed = link.call(Operation::Renew, &self.namespace, request).await.ok()?;
         // Near the end of its longest life a token is renewed for less and less.
         let is_worth_it = renewed.ttl >= token.ttl / 2 || matches!(self.identity.method, Method::Token { .. });
         let ttl = renewed.ttl;
@@ -559,7 +562,7 @@ impl Session {
         let request =
             |client: Client| async move { client.revoke_self(As { token: Some(&token.secret), namespace }).await };
         // Where it fails the token ends by itself.
-        let _ = link.call(Operation::Revoke, request).await;
+        let _ = link.call(Operation::Revoke, &self.namespace, request).await;
     }
 
     /// Whether it has nothing that anybody may come back for.

@@ -201,9 +201,9 @@ impl Course {
         }
     }
 
-    /// There is no room for a fetch now: it is due then.
-    pub fn put_off(&mut self, until: Instant) {
-        self.next = Some(until);
+    /// There is no room for a fetch now: it is due after this, or up to twice this, so that not all come back at once.
+    pub fn put_off(&mut self, wait: Duration, cadence: &Cadence, now: Instant) {
+        self.next = Some(now + wait.mul_f64(1.0 + cadence.share));
     }
 
     /// When the next fetch is due by itself.

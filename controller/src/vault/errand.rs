@@ -34,6 +34,9 @@ const ATTEMPTS: usize = 3;
 /// What the errands to one store may take together while they wait for it. Those beyond come again later, so that a
 /// store that answers nothing costs no more memory than this, and the others none.
 const WAITING: usize = 4 << 20;
+/// What a namespace may have of that however much others have, so that nobody can be kept from a shared store: fifty
+/// errands, or one.
+const SHARE: usize = 32 << 10;
 
 /// What one object wants.
 pub struct Errand {
@@ -113,8 +116,8 @@ pub struct Errands {
     mac_key: watch::Receiver<Option<MacKey>>,
     stores: Mutex<HashMap<StoreId, Known>>,
     running: Mutex<HashMap<Key, Wish>>,
-    /// Bytes of the errands to each store.
-    waiting: Mutex<HashMap<StoreId, usize>>,
+    /// Of the errands to each store.
+    waiting: Mutex<HashMap<StoreId, Waiting>>,
     answers: Mutex<HashMap<Key, Arc<Answer>>>,
     ended: mpsc::UnboundedSender<Key>,
 }
@@ -145,11 +148,9 @@ impl Errands {
         let weight = errand.plan.weight();
         {
             let mut waiting = lock(&self.waiting);
-            let waiting = waiting.entry(errand.store.clone()).or_default();
-            if *waiting + weight > WAITING && *waiting > 0 {
+            if !waiting.entry(errand.store.clone()).or_default().admits(&key.namespace, weight) {
                 return false;
             }
-            *waiting += weight;
         }
         running.insert(key.clone(), errand.wish);
         drop(running);
@@ -308,6 +309,36 @@ fn fault() -> VaultFailure {
     }
 }
 
+/// Bytes of errands to one store.
+#[derive(Default)]
+struct Waiting {
+    all: usize,
+    of: HashMap<Arc<str>, usize>,
+}
+
+impl Waiting {
+    /// Takes in one more, if there is room for it.
+    fn admits(&mut self, namespace: &Arc<str>, weight: usize) -> bool {
+        let own = self.of.get(namespace).copied().unwrap_or_default();
+        let is_admitted = own == 0 || own + weight <= SHARE || self.all + weight <= WAITING;
+        if is_admitted {
+            self.all += weight;
+            self.of.insert(namespace.clone(), own + weight);
+        }
+        is_admitted
+    }
+
+    fn ended(&mut self, namespace: &Arc<str>, weight: usize) {
+        self.all -= weight;
+        if let Some(own) = self.of.get_mut(namespace) {
+            *own -= weight;
+            if *own == 0 {
+                self.of.remove(namespace);
+            }
+        }
+    }
+}
+
 /// Says that an errand has ended, however it did.
 struct End {
     errands: Arc<Errands>,
@@ -328,9 +359,9 @@ impl End {
 impl Drop for End {
     fn drop(&mut self) {
         let mut waiting = lock(&self.errands.waiting);
-        if let Some(bytes) = waiting.get_mut(&self.store) {
-            *bytes -= self.weight;
-            if *bytes == 0 {
+        if let Some(at_store) = waiting.get_mut(&self.store) {
+            at_store.ended(&self.key.namespace, self.weight);
+            if at_store.of.is_empty() {
                 waiting.remove(&self.store);
             }
         }
@@ -362,6 +393,19 @@ mod tests {
         super::{cluster::Cluster, meter::Meter},
         *,
     };
+
+    #[test]
+    fn a_namespace_that_fills_a_store_keeps_no_other_from_it() {
+        let (many, one, weight): (Arc<str>, Arc<str>, _) = ("many".into(), "one".into(), SHARE / 2);
+        let mut waiting = Waiting::default();
+        let taken = (0..1000).take_while(|_| waiting.admits(&many, weight)).count();
+        assert_eq!(taken * weight, WAITING);
+        assert!(waiting.admits(&one, weight) && waiting.admits(&one, weight));
+        assert!(!waiting.admits(&one, weight), "it has its share, and no more");
+        waiting.ended(&one, weight);
+        assert!(waiting.admits(&one, weight));
+        assert!(Waiting::default().admits(&one, 2 * WAITING), "the largest must not wait for ever");
+    }
 
     #[tokio::test]
     async fn an_errand_that_panics_ends_as_a_failure_with_a_backoff() {

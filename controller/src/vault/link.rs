@@ -16,7 +16,7 @@ use std::{
 
 use ring::rand::{SecureRandom, SystemRandom};
 use seal_crds::{VaultStore, VaultStoreSpec, condition::VaultStoreReason};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tracing::info;
 
 use super::{
@@ -29,6 +29,7 @@ use super::{
     meter::{Meter, Operation},
     outage,
     purse::Purse,
+    turns::{Place, Turns},
 };
 
 /// A CA that is no longer in its ConfigMap stops being trusted within this time.
@@ -90,7 +91,7 @@ pub struct Link {
     connected: Mutex<Connected>,
     breaker: Mutex<Breaker>,
     pace: Mutex<Pace>,
-    in_flight: Semaphore,
+    in_flight: Arc<Turns>,
     gate: watch::Sender<Gate>,
     health: Mutex<StoreHealth>,
     sessions: Mutex<HashMap<Identity, Arc<Session>>>,
@@ -147,7 +148,7 @@ impl Link {
             connected: Mutex::new(connected),
             breaker: Mutex::default(),
             pace: Mutex::new(Pace::new(at_most(limits.requests_per_second, 20).clamp(1, 1000))),
-            in_flight: Semaphore::new(max_in_flight as usize),
+            in_flight: Turns::new(max_in_flight as usize),
             gate: watch::Sender::new(Gate::Closed),
             health: Mutex::new(StoreHealth {
                 reason: VaultStoreReason::Unknown,
@@ -244,10 +245,11 @@ impl Link {
         }
     }
 
-    /// Sends one request, when its turn has come, unless the server is known to be out.
+    /// Sends one request for a namespace, when its turn has come, unless the server is known to be out.
     pub async fn call<T, F>(
         self: &Arc<Self>,
         operation: Operation,
+        namespace: &Arc<str>,
         request: impl FnOnce(Client) -> F,
     ) -> Result<T, Failed>
     where
@@ -258,7 +260,7 @@ impl Link {
             tokio::select! {
                 biased;
                 () = self.is_held() => {}
-                place = self.place() => break place,
+                place = self.place(namespace) => break place,
             }
         };
         let client = lock(&self.connected).client.clone();
@@ -310,9 +312,8 @@ impl Link {
     }
 
     /// Waits for a place in flight, and for the turn.
-    async fn place(&self) -> Option<tokio::sync::SemaphorePermit<'_>> {
-        // It is never closed.
-        let place = self.in_flight.acquire().await.ok();
+    async fn place(&self, namespace: &Arc<str>) -> Place {
+        let place = self.in_flight.take(namespace).await;
         let turn = lock(&self.pace).book(Instant::now());
         tokio::time::sleep_until(turn.into()).await;
         place

@@ -21,6 +21,7 @@ pub mod path;
 pub mod purse;
 pub mod reader;
 pub mod stores;
+pub mod turns;
 pub mod value;
 
 use std::time::Duration;
