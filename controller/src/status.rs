@@ -72,21 +72,16 @@ impl From<&Fetched> for VaultPart {
     }
 }
 
-impl From<&VaultFailure> for VaultPart {
-    fn from(failure: &VaultFailure) -> Self {
-        Self::Failed { reason: failure.reason, message: failure.message.clone() }
-    }
-}
-
 /// What a failed fetch means for the object: its Secret stays, and while that is what the spec says and not too old, so
 /// does `Ready`.
 pub fn withheld(object: &SealedSecret, failure: &VaultFailure, is_right: bool, is_stale: bool) -> Verdict {
     let old = object.status.clone().unwrap_or_default();
     let ready = seal_crds::condition::find(&old.conditions, READY);
     let was_stale = ready.is_some_and(|ready| ready.reason == SealedSecretReason::Stale.as_str());
-    let vault = Some(VaultPart::from(failure));
+    let message = words(object, failure);
+    let failed = format!("{}: {message}", failure.reason);
+    let vault = Some(VaultPart::Failed { reason: failure.reason, message });
     let verdict = |reason, message, secret| Verdict { reason, message, is_stalled: false, secret, vault };
-    let failed = format!("{}: {}", failure.reason, failure.message);
     match (ready, old.secret.filter(|_| is_right)) {
         (Some(_), Some(_)) if is_stale || was_stale => {
             verdict(SealedSecretReason::Stale, format!("the last fetch is older than staleAfter; {failed}"), None)
@@ -94,6 +89,20 @@ pub fn withheld(object: &SealedSecret, failure: &VaultFailure, is_right: bool, i
         (Some(ready), Some(secret)) => verdict(SealedSecretReason::Synced, ready.message.clone(), Some(secret)),
         _ => verdict(SealedSecretReason::NeverSynced, format!("nothing is written without Vault; {failed}"), None),
     }
+}
+
+/// What is said of a failure. As long as a server fails for one reason the words of the first time stay, unless somebody
+/// asks anew: a load balancer that answers 502 and 503 in turn would be a write for each object and each try.
+fn words(object: &SealedSecret, failure: &VaultFailure) -> String {
+    use VaultReason as Reason;
+    let told = object.status.as_ref().filter(|status| {
+        status.observed_generation == object.metadata.generation
+            && status.observed_refresh == refresh_asked(&object.metadata)
+            && matches!(failure.reason, Reason::VaultUnreachable | Reason::VaultSealed | Reason::RateLimited)
+    });
+    let told = told.and_then(|status| seal_crds::condition::find(&status.conditions, VAULT_SYNCED));
+    let told = told.filter(|told| told.reason == failure.reason.as_str());
+    told.map_or_else(|| failure.message.clone(), |told| told.message.clone())
 }
 
 /// A hash of what the Secret depends on besides the spec. No secret is in it.
@@ -467,6 +476,30 @@ mod tests {
         let recovered = next(&object, &fetched("m1", 3), at(50));
         assert_eq!(condition(&recovered, READY), Some(("True", "Synced")));
         assert_eq!(recovered.last_sync_time, Some(Time(at(50))));
+    }
+
+    #[test]
+    fn an_outage_whose_fault_varies_is_told_once_and_again_when_somebody_asks() {
+        let says = |reason, message: &str| VaultFailure { reason, message: message.into(), ..failure() };
+        let mut object = with_vault(1, None);
+        for is_first in [true, false] {
+            if !is_first {
+                object.status = Some(next(&object, &fetched("m1", 3), at(10)));
+            }
+            let gateway = says(VaultReason::VaultUnreachable, "kv/db: HTTP 502");
+            object.status = Some(next(&object, &withheld(&object, &gateway, true, false), at(20)));
+            let told = object.status.clone().unwrap();
+            let timeout = says(VaultReason::VaultUnreachable, "kv/db: no answer in time");
+            assert_eq!(next(&object, &withheld(&object, &timeout, true, false), at(30)), told);
+            let mut asked = object.clone();
+            asked.metadata.annotations = with_vault(1, Some("now")).metadata.annotations;
+            let anew = next(&asked, &withheld(&asked, &timeout, true, false), at(30));
+            let synced = seal_crds::condition::find(&anew.conditions, VAULT_SYNCED);
+            assert_eq!(synced.map(|synced| &*synced.message), Some("kv/db: no answer in time"));
+            let denied = says(VaultReason::PermissionDenied, "kv/db: HTTP 403");
+            let other = next(&object, &withheld(&object, &denied, true, false), at(30));
+            assert_eq!(condition(&other, VAULT_SYNCED), Some(("False", "PermissionDenied")));
+        }
     }
 
     #[test]

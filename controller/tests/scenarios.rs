@@ -650,7 +650,7 @@ fn fetched(user: &str, mac: &str) -> Result<Fetched, VaultFailure> {
 }
 
 fn sealed_server() -> Result<Fetched, VaultFailure> {
-    let message = "the store's server does not answer: HTTP 503".to_owned();
+    let message = "the server of VaultStore shop/main is sealed".to_owned();
     Err(VaultFailure { reason: VaultReason::VaultSealed, message, retry: Retry::WhenUp })
 }
 

@@ -618,7 +618,8 @@ fn a_redirect_to_another_server_carries_no_token() {
             proxy.set(Fault::Redirect(format!("http://{}/v1/kv/data/app/db", thief.address())));
             let failure = world.fetch(&store, DB).await.err().unwrap();
             assert_eq!(failure.reason, VaultReason::VaultUnreachable);
-            assert!(failure.message.contains("redirect"), "{failure:?}");
+            let health = world.reader.health(&StoreId::of(&store)).unwrap();
+            assert!(health.message.contains("redirect"), "{health:?}");
             assert_eq!((thief.connections(), thief.seen()), (0, String::new()));
             Ok(())
         },
@@ -880,7 +881,7 @@ fn a_ca_that_is_replaced_in_place_is_read_again_and_an_expired_certificate_is_na
                 new.server(&folder, "bao", &[], is_expired)?;
                 // It reads its certificate again.
                 bao.process().signal(Signal::HUP)?;
-                let failure = wait::until("the certificate is refused", || {
+                let (failure, health) = wait::until("the certificate is refused", || {
                     // A connection that exists, and a TLS session that is taken up again, show no certificate.
                     generation.set(generation.get() + 1);
                     let mut store = store.clone();
@@ -888,13 +889,13 @@ fn a_ca_that_is_replaced_in_place_is_read_again_and_an_expired_certificate_is_na
                     let world = &world;
                     async move {
                         let failure = world.fetch(&store, user).await.err();
-                        Ok(failure.filter(|failure| failure.message.contains(says)))
+                        let health = world.reader.health(&StoreId::of(&store)).unwrap();
+                        Ok(failure.filter(|_| health.message.contains(says)).map(|failure| (failure, health)))
                     }
                 })
                 .await?;
                 store.metadata.generation = Some(generation.get());
                 assert_eq!(failure.reason, VaultReason::VaultUnreachable, "{failure:?}");
-                let health = world.reader.health(&StoreId::of(&store)).unwrap();
                 assert_eq!(health.reason, VaultStoreReason::TLSFailed, "{health:?}");
                 if !is_expired {
                     while world.events.try_recv().is_ok() {}

@@ -626,28 +626,11 @@ fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use seal_crds::VaultStore;
-    use serde_json::json;
-    use tokio::sync::mpsc;
-
-    use super::{
-        super::{meter::Meter, purse::Purse},
-        *,
-    };
+    use super::{super::link, *};
 
     #[tokio::test]
     async fn a_session_that_never_logged_in_stays_while_it_is_used_and_its_credential_is_the_same() {
-        // Another test of this process may have been faster.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let service = tower::service_fn(|_: http::Request<kube::client::Body>| async {
-            Err::<http::Response<kube::client::Body>, _>(std::io::Error::other("nobody is there"))
-        });
-        let cluster = Arc::new(Cluster::new(kube::Client::new(service, "default"), false));
-        let auth = json!({"token": {"secretRef": {"name": "a", "key": "id"}}});
-        let spec = json!({"address": "http://vault.test", "tls": {"allowPlaintext": true}, "auth": auth});
-        let store = VaultStore::new("main", serde_json::from_value(spec).unwrap());
-        let link = Link::to(&store, cluster, Purse::full(), Meter::default(), mpsc::unbounded_channel().0).await;
-        let link = link.ok().unwrap();
+        let (link, _events) = link::tests::nowhere().await;
         let session = |name: &str, content: u8, idle: Duration| {
             let (namespace, name, key) = ("shop".to_owned(), name.to_owned(), "id".to_owned());
             let method = Method::Token { credential: Credential { namespace, name, key, digest: [content; 32] } };

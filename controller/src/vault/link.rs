@@ -32,6 +32,8 @@ use super::{
     turns::{Place, Turns},
 };
 
+/// While the reason is the same, other words about a store are told at most so often: a fault that varies is no news.
+const WORDS_HOLD: Duration = Duration::from_secs(300);
 /// A CA that is no longer in its ConfigMap stops being trusted within this time.
 const AUTHORITIES_HOLD: Duration = Duration::from_secs(300);
 
@@ -93,7 +95,8 @@ pub struct Link {
     pace: Mutex<Pace>,
     in_flight: Arc<Turns>,
     gate: watch::Sender<Gate>,
-    health: Mutex<StoreHealth>,
+    /// And when that was learnt.
+    health: Mutex<(StoreHealth, Instant)>,
     sessions: Mutex<HashMap<Identity, Arc<Session>>>,
     cluster: Arc<Cluster>,
     purse: Purse,
@@ -150,10 +153,7 @@ impl Link {
             pace: Mutex::new(Pace::new(at_most(limits.requests_per_second, 20).clamp(1, 1000))),
             in_flight: Turns::new(max_in_flight as usize),
             gate: watch::Sender::new(Gate::Closed),
-            health: Mutex::new(StoreHealth {
-                reason: VaultStoreReason::Unknown,
-                message: "no request has been made yet".to_owned(),
-            }),
+            health: Mutex::new((unknown(), Instant::now())),
             sessions: Mutex::default(),
             spec: store.spec.clone(),
             id,
@@ -191,7 +191,7 @@ impl Link {
 
     /// What is known of the server.
     pub fn health(&self) -> StoreHealth {
-        lock(&self.health).clone()
+        lock(&self.health).0.clone()
     }
 
     /// The one session of this identity.
@@ -302,7 +302,7 @@ impl Link {
     }
 
     fn is_out(&self) -> VaultFailure {
-        outage(&self.health())
+        outage(&self.id, self.health().reason)
     }
 
     /// Waits until requests are held back.
@@ -325,10 +325,11 @@ impl Link {
 
     fn tell(&self, now: StoreHealth, is_back: bool) {
         let mut health = lock(&self.health);
-        let is_new = *health != now;
+        let (before, since) = &*health;
+        let is_new = before.reason != now.reason || (*before != now && since.elapsed() >= WORDS_HOLD);
         if is_new {
             info!(store = %self.id, reason = %now.reason, cause = now.message, "a store's health changed");
-            *health = now;
+            *health = (now, Instant::now());
         }
         drop(health);
         if is_new || is_back {
@@ -407,6 +408,10 @@ fn reachable() -> StoreHealth {
     StoreHealth { reason: VaultStoreReason::Reachable, message: "the server answers".to_owned() }
 }
 
+fn unknown() -> StoreHealth {
+    StoreHealth { reason: VaultStoreReason::Unknown, message: "no request has been made yet".to_owned() }
+}
+
 async fn connect(id: &StoreId, spec: &VaultStoreSpec, cluster: &Cluster) -> Result<Connected, StoreHealth> {
     let invalid = |message: String| StoreHealth { reason: VaultStoreReason::InvalidSpec, message };
     let source = spec.tls.as_ref().and_then(|tls| tls.ca_from.as_ref());
@@ -434,4 +439,42 @@ fn dice() -> f64 {
 
 fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use kube::client::Body;
+    use serde_json::json;
+
+    use super::*;
+
+    /// A link to nowhere.
+    pub(in crate::vault) async fn nowhere() -> (Arc<Link>, mpsc::UnboundedReceiver<StoreEvent>) {
+        // Another test of this process may have been faster.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let service = tower::service_fn(|_: http::Request<Body>| async {
+            Err::<http::Response<Body>, _>(std::io::Error::other("nobody is there"))
+        });
+        let cluster = Arc::new(Cluster::new(kube::Client::new(service, "default"), false));
+        let auth = json!({"token": {"secretRef": {"name": "a", "key": "id"}}});
+        let spec = json!({"address": "http://vault.test", "tls": {"allowPlaintext": true}, "auth": auth});
+        let store = VaultStore::new("main", serde_json::from_value(spec).unwrap());
+        let (events, told) = mpsc::unbounded_channel();
+        let link = Link::to(&store, cluster, Purse::full(), Meter::default(), events).await;
+        (link.ok().unwrap(), told)
+    }
+
+    #[tokio::test]
+    async fn a_fault_that_varies_is_told_once() {
+        let (link, mut events) = nowhere().await;
+        let bad = |reason, code: u16| StoreHealth { reason, message: format!("HTTP {code}") };
+        for code in [502, 503, 504] {
+            link.tell(bad(VaultStoreReason::VaultUnreachable, code), false);
+        }
+        assert_eq!(link.health().message, "HTTP 502");
+        link.tell(bad(VaultStoreReason::VaultSealed, 503), false);
+        assert_eq!(link.health().message, "HTTP 503");
+        let told = std::iter::from_fn(|| events.try_recv().ok()).count();
+        assert_eq!(told, 2, "one for each reason");
+    }
 }

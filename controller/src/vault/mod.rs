@@ -28,14 +28,17 @@ use std::time::Duration;
 
 use seal_crds::condition::{VaultReason, VaultStoreReason};
 
-use self::client::{Fault, Hint};
+use self::{
+    client::{Fault, Hint},
+    link::StoreId,
+};
 
 /// Why nothing could be fetched, in words that anyone who may read the object may see.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VaultFailure {
     /// The reason of `VaultSynced=False`.
     pub reason: VaultReason,
-    /// The message beside it. It is the same as long as the reason holds: no times, no counts.
+    /// The message beside it: no times, no counts.
     pub message: String,
     /// When it makes sense to try again.
     pub retry: Retry,
@@ -164,17 +167,15 @@ pub fn health(fault: Fault) -> StoreHealth {
     StoreHealth { reason, message: format!("{fault}{remark}") }
 }
 
-/// What the outage of its store means for an object.
-pub fn outage(health: &StoreHealth) -> VaultFailure {
-    let reason = match health.reason {
-        VaultStoreReason::VaultSealed => VaultReason::VaultSealed,
-        _ => VaultReason::VaultUnreachable,
+/// What the outage of its store means for an object. What the fault is, the store says: there it may change, and is one
+/// write, not one for each object.
+pub fn outage(store: &StoreId, reason: VaultStoreReason) -> VaultFailure {
+    let (reason, what) = match reason {
+        VaultStoreReason::VaultSealed => (VaultReason::VaultSealed, "is sealed"),
+        _ => (VaultReason::VaultUnreachable, "is out"),
     };
-    VaultFailure {
-        reason,
-        message: format!("the store's server does not answer: {}", health.message),
-        retry: Retry::WhenUp,
-    }
+    let message = format!("the server of VaultStore {store} {what}; the store's status says more");
+    VaultFailure { reason, message, retry: Retry::WhenUp }
 }
 
 #[cfg(test)]
@@ -255,8 +256,9 @@ mod tests {
         ] {
             let health = health(fault);
             assert_eq!(health.reason, reason, "{fault:?}");
-            let is_sealed = outage(&health).reason == VaultReason::VaultSealed;
-            assert_eq!(is_sealed, reason == VaultStoreReason::VaultSealed);
+            let outage = outage(&StoreId::new("platform", "main"), health.reason);
+            assert_eq!(outage.reason == VaultReason::VaultSealed, reason == VaultStoreReason::VaultSealed);
+            assert!(!outage.message.contains(&health.message), "{}", outage.message);
         }
     }
 }
