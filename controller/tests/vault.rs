@@ -241,6 +241,10 @@ fn keys_of_one_path_cost_one_request() {
         |world| async move {
             world.credential("token", &world.token(json!({})).await?).await?;
             let store = world.token_store(&world.bao.url(), json!({}));
+            assert_eq!(world.reader.judge(&store).await.reason, VaultStoreReason::Unknown);
+            let nonsense = world.token_store("http://user@vault.test", json!({}));
+            assert_eq!(world.reader.judge(&nonsense).await.reason, VaultStoreReason::InvalidSpec);
+            assert_eq!(world.reader.health(&StoreId::of(&store)), None, "nothing is kept for a store that nobody uses");
             let values = world.fetch(&store, DB).await.unwrap();
             assert_eq!((text(&values, "u"), text(&values, "p")), ("ada".into(), "first".into()));
             assert_eq!(text(&values, "n"), "5432");

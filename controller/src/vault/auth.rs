@@ -42,7 +42,7 @@ use super::{
 };
 
 /// A session that nobody has used for so long is ended, and its token revoked.
-const UNUSED: Duration = Duration::from_secs(2 * 3600);
+pub const UNUSED: Duration = Duration::from_secs(2 * 3600);
 /// How often a session looks at itself, at most.
 const LOOK: Duration = Duration::from_secs(300);
 /// No token is renewed sooner after it was made, however short it lives.

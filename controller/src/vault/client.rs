@@ -23,6 +23,7 @@ use reqwest::{
     header::{HeaderMap, HeaderValue, RETRY_AFTER},
     redirect,
 };
+use ring::digest::{SHA256, digest};
 use rustify::{
     Endpoint, MiddleWare,
     endpoint::MutatedEndpoint,
@@ -131,6 +132,12 @@ impl Connection {
                 .map_or(REQUEST, |timeout| timeout.duration())
                 .clamp(Duration::from_secs(1), Duration::from_secs(300)),
         })
+    }
+
+    /// What tells it from another of the same spec: a hash of the certificates, which may be many.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        let digest = digest(&SHA256, self.authorities.as_deref().unwrap_or_default());
+        digest.as_ref().try_into().unwrap_or_default()
     }
 
     /// Makes the client. No connection is made yet.

@@ -21,7 +21,7 @@ use tracing::info;
 
 use super::{
     StoreHealth, VaultFailure,
-    auth::{Identity, Session},
+    auth::{Identity, Session, UNUSED},
     breaker::{Breaker, Pace},
     client::{Client, Connection, Fault},
     cluster::{Cluster, LookupError},
@@ -87,7 +87,7 @@ pub enum Failed {
 pub struct Link {
     /// Which store.
     pub id: StoreId,
-    /// Its spec.
+    /// Its spec, but for the certificates in it.
     pub spec: VaultStoreSpec,
     version: Version,
     connected: Mutex<Connected>,
@@ -98,6 +98,7 @@ pub struct Link {
     /// And when that was learnt.
     health: Mutex<(StoreHealth, Instant)>,
     sessions: Mutex<HashMap<Identity, Arc<Session>>>,
+    used: Mutex<Instant>,
     cluster: Arc<Cluster>,
     purse: Purse,
     meter: Meter,
@@ -118,7 +119,8 @@ impl Version {
 }
 
 struct Connected {
-    connection: Connection,
+    /// Of the connection that the client was made for.
+    fingerprint: [u8; 32],
     client: Client,
     checked: Instant,
 }
@@ -155,7 +157,8 @@ impl Link {
             gate: watch::Sender::new(Gate::Closed),
             health: Mutex::new((unknown(), Instant::now())),
             sessions: Mutex::default(),
-            spec: store.spec.clone(),
+            spec: without_bundle(&store.spec),
+            used: Mutex::new(Instant::now()),
             id,
             cluster,
             purse,
@@ -187,6 +190,17 @@ impl Link {
     /// What its answers may take in memory.
     pub fn purse(&self) -> &Purse {
         &self.purse
+    }
+
+    /// Somebody asks for something.
+    pub fn mark_used(&self) {
+        *lock(&self.used) = Instant::now();
+    }
+
+    /// Whether nobody has asked for anything for long, and no session holds a token.
+    pub fn is_idle(&self) -> bool {
+        let holds_a_token = lock(&self.sessions).values().any(|session| session.holds_a_token());
+        !holds_a_token && lock(&self.used).elapsed() > UNUSED
     }
 
     /// What is known of the server.
@@ -368,7 +382,7 @@ impl Link {
         }
         let fresh = connect(&self.id, &self.spec, &self.cluster).await?;
         let mut connected = lock(&self.connected);
-        if connected.connection == fresh.connection {
+        if connected.fingerprint == fresh.fingerprint {
             connected.checked = fresh.checked;
         } else {
             *connected = fresh;
@@ -404,6 +418,20 @@ async fn revive(link: Weak<Link>) {
     }
 }
 
+/// What is to be said of a store that nobody has used: nothing, unless it makes no sense. Its server is sent nothing.
+pub async fn judge(store: &VaultStore, cluster: &Cluster) -> StoreHealth {
+    connect(&StoreId::of(store), &store.spec, cluster).await.map_or_else(|health| health, |_| unknown())
+}
+
+/// The bundle is in the client already; a store may have many and large certificates.
+fn without_bundle(spec: &VaultStoreSpec) -> VaultStoreSpec {
+    let mut spec = spec.clone();
+    if let Some(tls) = &mut spec.tls {
+        tls.ca_bundle = None;
+    }
+    spec
+}
+
 fn reachable() -> StoreHealth {
     StoreHealth { reason: VaultStoreReason::Reachable, message: "the server answers".to_owned() }
 }
@@ -427,7 +455,7 @@ async fn connect(id: &StoreId, spec: &VaultStoreSpec, cluster: &Cluster) -> Resu
     };
     let connection = Connection::of(spec, authorities).map_err(|error| invalid(error.to_string()))?;
     let client = connection.client().map_err(|error| invalid(error.to_string()))?;
-    Ok(Connected { connection, client, checked: Instant::now() })
+    Ok(Connected { fingerprint: connection.fingerprint(), client, checked: Instant::now() })
 }
 
 /// A random number in 0..1.

@@ -25,7 +25,7 @@ use super::{
     client::Fault,
     cluster::Cluster,
     judged,
-    link::{Failed, Link},
+    link::{self, Failed, Link},
     meter::Meter,
     path::{Fence, NotAllowed, Plan},
     purse::Purse,
@@ -125,10 +125,16 @@ impl Reader {
 
     /// What is to be said of a store as it is now. Its spec and its CA are judged; its server is sent nothing.
     pub async fn judge(&self, store: &VaultStore) -> StoreHealth {
-        match self.connected(store).await {
-            Ok(link) => link.health(),
-            Err(health) => health,
+        let id = StoreId::of(store);
+        {
+            let mut links = self.links();
+            if let Some(link) = links.get(&id).filter(|link| link.serves(store)) {
+                return link.health();
+            }
+            // One of an older spec would go on probing.
+            links.remove(&id);
         }
+        link::judge(store, &self.cluster).await
     }
 
     /// Drops everything of a store that is gone.
@@ -174,6 +180,7 @@ impl Reader {
         let id = StoreId::of(store);
         let known = self.links().get(&id).filter(|link| link.serves(store)).cloned();
         if let Some(link) = known {
+            link.mark_used();
             link.keep_authorities().await;
             return Ok(link);
         }
@@ -184,6 +191,7 @@ impl Reader {
         if let Some(link) = links.get(&id).filter(|link| link.serves(store)) {
             return Ok(link.clone());
         }
+        links.retain(|_, link| !link.is_idle());
         links.insert(id, made.clone());
         Ok(made)
     }
