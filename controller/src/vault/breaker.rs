@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// The longest wait between two probes.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// A server that has just answered a probe is not asked again at once: a single path may be what fails, all the time.
+const TRUSTED: Duration = Duration::from_secs(5);
 /// Dependants are woken within this time, however many they are.
 const LONGEST_WAKE: Duration = Duration::from_secs(60);
 /// How long a halved rate stays, before it is doubled again.
@@ -42,11 +44,13 @@ pub struct Breaker {
     stand: Stand,
     /// Probes that failed in a row.
     failures: u32,
+    /// When a probe was last answered.
+    answered: Option<Instant>,
 }
 
 impl Default for Breaker {
     fn default() -> Self {
-        Self { stand: Stand::Closed, failures: 0 }
+        Self { stand: Stand::Closed, failures: 0, answered: None }
     }
 }
 
@@ -62,9 +66,10 @@ impl Breaker {
     }
 
     /// A request has failed in a way that the server as a whole may be to blame for. Gives true if the caller has to
-    /// probe it now: only the first of many failures asks for that.
-    pub fn failed(&mut self) -> bool {
-        let is_first = self.is_closed();
+    /// probe it now: only the first of many failures asks for that, and none just after a probe that was answered.
+    pub fn failed(&mut self, now: Instant) -> bool {
+        let is_trusted = self.answered.is_some_and(|at| now.saturating_duration_since(at) < TRUSTED);
+        let is_first = self.is_closed() && !is_trusted;
         if is_first {
             self.stand = Stand::Probing;
         }
@@ -72,8 +77,9 @@ impl Breaker {
     }
 
     /// A probe was answered: requests pass again. Gives whether they had been held back for longer than one probe.
-    pub fn revived(&mut self) -> bool {
-        std::mem::take(self).failures > 0
+    pub fn revived(&mut self, now: Instant) -> bool {
+        let before = std::mem::replace(self, Self { answered: Some(now), ..Self::default() });
+        before.failures > 0
     }
 
     /// A probe has failed as well. Gives the time of the next.
@@ -158,13 +164,14 @@ mod tests {
 
     #[test]
     fn one_failure_asks_for_one_probe_and_closes_nothing_for_good() {
-        let mut breaker = Breaker::default();
+        let (now, mut breaker) = (Instant::now(), Breaker::default());
         assert!(breaker.is_closed());
-        assert!(breaker.failed(), "the first failure asks for a probe");
-        assert!(!breaker.failed(), "the others wait for it");
+        assert!(breaker.failed(now), "the first failure asks for a probe");
+        assert!(!breaker.failed(now), "the others wait for it");
         assert!(!breaker.is_closed());
-        assert!(!breaker.revived(), "nothing was held back for longer than the probe");
-        assert!(breaker.is_closed() && breaker.failed());
+        assert!(!breaker.revived(now), "nothing was held back for longer than the probe");
+        assert!(breaker.is_closed() && !breaker.failed(now), "it has just answered");
+        assert!(breaker.failed(now + TRUSTED));
     }
 
     #[test]
@@ -172,13 +179,13 @@ mod tests {
         let now = Instant::now();
         for (dice, waits) in [(1.0, [1, 2, 4, 8, 16, 32, 60, 60, 60]), (0.0, [1; 9])] {
             let mut breaker = Breaker::default();
-            assert!(breaker.failed());
+            assert!(breaker.failed(now));
             for wait in waits {
                 assert_eq!(breaker.probe_failed(now, dice), now + seconds(wait));
                 assert_eq!(breaker.stand(), Stand::Open { until: now + seconds(wait) });
-                assert!(!breaker.failed(), "an open breaker asks for no further probe");
+                assert!(!breaker.failed(now), "an open breaker asks for no further probe");
             }
-            assert!(breaker.revived() && breaker.is_closed());
+            assert!(breaker.revived(now) && breaker.is_closed());
         }
     }
 
@@ -186,10 +193,10 @@ mod tests {
     fn after_a_recovery_the_waits_begin_anew() {
         let now = Instant::now();
         let mut breaker = Breaker::default();
-        breaker.failed();
+        breaker.failed(now);
         (0..5).for_each(|_| assert!(breaker.probe_failed(now, 1.0) > now));
-        assert!(breaker.revived());
-        breaker.failed();
+        assert!(breaker.revived(now));
+        breaker.failed(now + TRUSTED);
         assert_eq!(breaker.probe_failed(now, 1.0), now + seconds(1));
     }
 

@@ -354,7 +354,7 @@ impl Link {
 
     /// Begins to probe, if nobody does yet.
     fn suspect(self: &Arc<Self>) {
-        if lock(&self.breaker).failed() {
+        if lock(&self.breaker).failed(Instant::now()) {
             self.gate.send_replace(Gate::Probing);
             tokio::spawn(revive(Arc::downgrade(self)));
         }
@@ -401,7 +401,7 @@ async fn revive(link: Weak<Link>) {
     loop {
         let Some(link) = link.upgrade() else { return };
         let Err(health) = link.probe().await else {
-            let was_out = lock(&link.breaker).revived();
+            let was_out = lock(&link.breaker).revived(Instant::now());
             link.gate.send_replace(Gate::Closed);
             if was_out {
                 link.meter.open(&link.id, false);
