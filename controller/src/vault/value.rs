@@ -100,12 +100,10 @@ pub enum FieldError {
         field: String,
     },
     /// Its name cannot be a key of a Secret.
-    #[error("field `{field}` of {place} cannot be a key of a Secret; leave it out with include, or name it in data")]
+    #[error("a field of {place} cannot be a key of a Secret; leave it out with include, or name it in data")]
     NotAKey {
-        /// Mount and path.
+        /// Mount and path. The name of the field came from the server, and may be a secret itself.
         place: String,
-        /// The field.
-        field: String,
     },
     /// All of it is more than any Secret takes.
     #[error("the values have more than {} MiB together", LARGEST_VALUES >> 20)]
@@ -279,7 +277,7 @@ pub fn compose(plan: &Plan, answers: &[Option<Arc<Content>>]) -> Result<Values, 
                     let Some(value) = value(json) else { continue };
                     let key = format!("{prefix}{name}");
                     if !is_key(&key) {
-                        return Err(FieldError::NotAKey { place: place(), field: shown(name) });
+                        return Err(FieldError::NotAKey { place: place() });
                     }
                     let value = decoded(value, *decode);
                     let value = value.ok_or_else(|| FieldError::NotBase64 { place: place(), field: shown(name) })?;
@@ -442,7 +440,9 @@ mod tests {
     #[test]
     fn a_name_that_cannot_be_a_key_fails_the_whole_unless_left_out() {
         let all = plan("dataFrom: [{mount: kv, path: p}]");
-        assert!(matches!(compose(&all, &[content(1)]), Err(FieldError::NotAKey { .. })));
+        let error = compose(&all, &[content(1)]).err().unwrap();
+        let told = "a field of kv/p cannot be a key of a Secret; leave it out with include, or name it in data";
+        assert_eq!(error.to_string(), told, "a name that came from the server may be a secret itself");
         let some = plan("dataFrom: [{mount: kv, path: p, include: ['^[a-z]+$']}]");
         assert_eq!(compose(&some, &[content(1)]).unwrap().values.len(), 11);
     }
