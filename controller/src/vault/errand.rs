@@ -21,8 +21,8 @@ use seal_crds::{
 use tokio::sync::{mpsc, watch};
 
 use super::{
-    Retry, StoreHealth, VaultFailure, course::Wish, link::StoreId, mac::MacKey, path::Plan, reader::Reader,
-    value::Values,
+    CLUSTER_WAIT, Retry, StoreHealth, VaultFailure, course::Wish, link::StoreId, mac::MacKey, path::Plan,
+    reader::Reader, value::Values,
 };
 use crate::store::Key;
 
@@ -182,8 +182,11 @@ impl Errands {
                 None => Err(absent(&errand.store)),
             };
             // What it allows may have changed while it was asked.
-            if self.is_still(&errand.store, store.as_ref()) || attempts == ATTEMPTS {
+            if self.is_still(&errand.store, store.as_ref()) {
                 return (result.map(|values| self.fetched(errand, values)), began);
+            }
+            if attempts == ATTEMPTS {
+                return (Err(unsteady(&errand.store)), began);
             }
         }
     }
@@ -240,20 +243,17 @@ impl Errands {
         lock(&self.stores).keys().cloned().collect()
     }
 
-    /// A store is as it is now. An answer to a request may be older than what a watch has told since.
+    /// A store is as a watch tells.
     pub fn see_store(&self, id: &StoreId, now: Known) -> Sight {
+        put(&mut lock(&self.stores), id, now)
+    }
+
+    /// A store is as the answer to a request says. The watch may have told more since: that it is gone.
+    pub fn answered_store(&self, id: &StoreId, now: Known) {
         let mut stores = lock(&self.stores);
-        let before = stores.get(id);
-        if before.is_some_and(|before| before.is_newer_than(&now)) {
-            return Sight::Same;
+        if stores.get(id).is_some_and(|known| known.of().metadata.uid == now.of().metadata.uid) {
+            put(&mut stores, id, now);
         }
-        let sight = match before {
-            None => Sight::New,
-            Some(_) if is_same(before, Some(&now)) => Sight::Same,
-            Some(_) => Sight::Changed,
-        };
-        stores.insert(id.clone(), now);
-        sight
     }
 
     /// Whether a fetch may succeed now that had to wait for the store.
@@ -279,6 +279,20 @@ impl Errands {
     }
 }
 
+fn put(stores: &mut HashMap<StoreId, Known>, id: &StoreId, now: Known) -> Sight {
+    let before = stores.get(id);
+    if before.is_some_and(|before| before.is_newer_than(&now)) {
+        return Sight::Same;
+    }
+    let sight = match before {
+        None => Sight::New,
+        Some(_) if is_same(before, Some(&now)) => Sight::Same,
+        Some(_) => Sight::Changed,
+    };
+    stores.insert(id.clone(), now);
+    sight
+}
+
 /// Whether nothing changed but the status.
 fn is_same(one: Option<&Known>, other: Option<&Known>) -> bool {
     match (one, other) {
@@ -299,6 +313,12 @@ fn absent(store: &StoreId) -> VaultFailure {
 fn unreadable(store: &StoreId) -> VaultFailure {
     let message = format!("the spec of VaultStore {store} cannot be read: a field has another type than is expected");
     VaultFailure { reason: VaultReason::StoreNotFound, message, retry: Retry::WhenUp }
+}
+
+/// What a store allowed a moment ago may be what it refuses now.
+fn unsteady(store: &StoreId) -> VaultFailure {
+    let message = format!("VaultStore {store} keeps changing while it is used");
+    VaultFailure { reason: VaultReason::StoreNotAllowed, message, retry: CLUSTER_WAIT }
 }
 
 fn fault() -> VaultFailure {
@@ -388,6 +408,7 @@ fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use kube::client::Body;
+    use serde_json::json;
 
     use super::{
         super::{cluster::Cluster, meter::Meter},
@@ -407,14 +428,44 @@ mod tests {
         assert!(Waiting::default().admits(&one, 2 * WAITING), "the largest must not wait for ever");
     }
 
-    #[tokio::test]
-    async fn an_errand_that_panics_ends_as_a_failure_with_a_backoff() {
+    fn errands() -> (Arc<Errands>, mpsc::UnboundedReceiver<Key>) {
         let service = tower::service_fn(|_: http::Request<Body>| async {
             Err::<http::Response<Body>, _>(std::io::Error::other("nobody is there"))
         });
         let cluster = Cluster::new(kube::Client::new(service, "default"), false);
         let mac_key = watch::Sender::new(None);
-        let (errands, mut ended) = Errands::new(Reader::new(cluster, Meter::default()).0, true, mac_key.subscribe());
+        Errands::new(Reader::new(cluster, Meter::default()).0, true, mac_key.subscribe())
+    }
+
+    #[tokio::test]
+    async fn a_store_that_is_gone_is_not_brought_back_by_the_answer_to_its_status() {
+        let (errands, _) = errands();
+        let id = StoreId::new("shop", "main");
+        let known = |uid: &str, resource_version: &str| {
+            let auth = json!({"token": {"secretRef": {"name": "a", "key": "id"}}});
+            let metadata =
+                json!({"name": "main", "namespace": "shop", "uid": uid, "resourceVersion": resource_version});
+            let store = json!({
+                "apiVersion": "sealwright.dev/v1alpha1", "kind": "VaultStore", "metadata": metadata,
+                "spec": {"address": "https://vault.test", "auth": auth},
+            });
+            Known::Store(Arc::new(serde_json::from_value(store).unwrap()))
+        };
+        let version = || errands.store(&id).and_then(|known| known.of().metadata.resource_version.clone());
+        assert_eq!(errands.see_store(&id, known("a", "1")), Sight::New);
+        errands.answered_store(&id, known("a", "2"));
+        assert_eq!(version().as_deref(), Some("2"));
+        errands.forget_store(&id);
+        errands.answered_store(&id, known("a", "3"));
+        assert_eq!(version(), None);
+        errands.see_store(&id, known("b", "4"));
+        errands.answered_store(&id, known("a", "5"));
+        assert_eq!(version().as_deref(), Some("4"), "another of the same name");
+    }
+
+    #[tokio::test]
+    async fn an_errand_that_panics_ends_as_a_failure_with_a_backoff() {
+        let (errands, mut ended) = errands();
         let (key, wish) = (Key::new("shop", "db"), Wish::of(&Default::default()));
         lock(&errands.running).insert(key.clone(), wish);
         let end = End {

@@ -24,7 +24,10 @@ use kube::{
     runtime::watcher,
 };
 use seal_crds::{VAULT_AUTH_LABEL, VaultStore, VaultStoreSpec, condition::VaultStoreReason};
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    time::MissedTickBehavior,
+};
 use tracing::warn;
 
 use super::{
@@ -170,6 +173,9 @@ impl Desk {
         mut term: watch::Receiver<Term>,
     ) {
         let mut late: Vec<StoreId> = Vec::new();
+        // Other news put nothing off.
+        let mut retry = tokio::time::interval(RETRY);
+        retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let stores = tokio::select! {
                 Some(id) = changed.recv() => vec![id],
@@ -183,7 +189,7 @@ impl Desk {
                     Some(_) => self.context.errands.stores(),
                     None => Vec::new(),
                 },
-                () = tokio::time::sleep(RETRY), if !late.is_empty() => std::mem::take(&mut late),
+                _ = retry.tick(), if !late.is_empty() => std::mem::take(&mut late),
                 else => return,
             };
             for id in stores {
@@ -218,7 +224,7 @@ impl Desk {
         match self.context.writer.patch_status(&api, &id.name, &patch).await {
             Ok(patched) => {
                 self.context.report.store(&store, &next);
-                self.context.errands.see_store(id, typed(patched));
+                self.context.errands.answered_store(id, typed(patched));
                 true
             }
             Err(WriteError::Gone | WriteError::NotLeading | WriteError::Terminating) => true,
