@@ -797,7 +797,7 @@ fn wanted(object: &SealedSecret, key: &Key) -> Option<Wanted> {
     };
     let refresh = course::refresh_asked(&object.metadata);
     Some(Wanted {
-        store: StoreId::new(source.store_ref.namespace.as_deref().unwrap_or(&key.namespace), &source.store_ref.name),
+        store: StoreId::referred_to(&source.store_ref, &key.namespace),
         wish: Wish::of(&object.metadata),
         cadence: Cadence::of(source, object.metadata.uid.as_deref().unwrap_or_default()),
         told,

@@ -96,11 +96,10 @@ pub async fn send(context: &Context, key: &Key, object: Arc<SealedSecret>, plan:
         Gate::Failed(failure) => return withhold(context, key, &object, &failure).await,
         Gate::Wait => return Ok(Next::Later.into()),
     }
-    let namespace = source.store_ref.namespace.as_deref().unwrap_or(&key.namespace);
     let errand = Errand {
         wish: Wish::of(&object.metadata),
         uid: object.uid().unwrap_or_default(),
-        store: StoreId::new(namespace, &source.store_ref.name),
+        store: StoreId::referred_to(&source.store_ref, &key.namespace),
         plan,
     };
     let is_sent = context.errands.send(key, errand);

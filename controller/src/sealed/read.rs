@@ -12,6 +12,7 @@ use kube::{
     core::{ApiResource, ObjectMeta},
 };
 use seal_crds::{SealedSecret, SealedSecretSpec, condition::SealedSecretReason};
+use serde::de::DeserializeOwned;
 
 use super::decide::Live;
 use crate::{
@@ -77,16 +78,16 @@ fn is_at(object: &SealedSecret, summary: &Summary) -> bool {
     object.metadata.resource_version.as_deref() == Some(&*summary.resource_version)
 }
 
-/// By hand, because serde's error would quote the spec.
 fn typed(object: DynamicObject) -> Read {
-    let spec = object.data.get("spec").cloned().unwrap_or_default();
-    let status = object.data.get("status").cloned().and_then(|status| serde_json::from_value(status).ok());
-    let (spec, is_readable) = match serde_json::from_value::<SealedSecretSpec>(spec) {
-        Ok(spec) => (spec, true),
-        Err(_) => (SealedSecretSpec::default(), false),
-    };
-    let object = SealedSecret { metadata: object.metadata, spec, status };
+    let (spec, status) = (part::<SealedSecretSpec>(&object, "spec"), part(&object, "status"));
+    let is_readable = spec.is_some();
+    let object = SealedSecret { metadata: object.metadata, spec: spec.unwrap_or_default(), status };
     if is_readable { Read::Object(Arc::new(object)) } else { Read::Unreadable(Box::new(object)) }
+}
+
+/// The spec or the status of an object that was read without a type: serde's error would quote what it cannot read.
+pub fn part<T: DeserializeOwned>(object: &DynamicObject, name: &str) -> Option<T> {
+    T::deserialize(object.data.get(name)?).ok()
 }
 
 /// Reads the Secret that the object makes, where anything speaks for its being there.

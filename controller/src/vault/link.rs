@@ -15,7 +15,7 @@ use std::{
 };
 
 use ring::rand::{SecureRandom, SystemRandom};
-use seal_crds::{VaultStore, VaultStoreSpec, condition::VaultStoreReason};
+use seal_crds::{VaultStore, VaultStoreSpec, condition::VaultStoreReason, sealed_secret::StoreRef};
 use tokio::sync::{mpsc, watch};
 use tracing::info;
 
@@ -50,6 +50,11 @@ impl StoreId {
     /// The id of these two.
     pub fn new(namespace: &str, name: &str) -> Self {
         Self { namespace: namespace.into(), name: name.into() }
+    }
+
+    /// The id of the store that an object of namespace `home` refers to.
+    pub fn referred_to(reference: &StoreRef, home: &str) -> Self {
+        Self::new(reference.namespace.as_deref().unwrap_or(home), &reference.name)
     }
 
     /// The id of a store.

@@ -40,7 +40,7 @@ use crate::{
     apply::WriteError,
     engine::{Engine, Term},
     rewatch::{follow, streamed},
-    sealed::Context,
+    sealed::{Context, read::part},
     status,
     store::Key,
 };
@@ -242,13 +242,10 @@ fn id_of(object: &DynamicObject) -> StoreId {
     StoreId::new(&object.namespace().unwrap_or_default(), &object.name_any())
 }
 
-/// By hand, because serde's error would quote the spec.
 fn typed(object: DynamicObject) -> Known {
-    let part = |name: &str| object.data.get(name).cloned().unwrap_or_default();
-    let status = serde_json::from_value(part("status")).ok();
-    let spec = serde_json::from_value::<VaultStoreSpec>(part("spec"));
-    let is_readable = spec.is_ok();
-    let store = VaultStore { metadata: object.metadata, spec: spec.unwrap_or_else(|_| nowhere()), status };
+    let (spec, status) = (part::<VaultStoreSpec>(&object, "spec"), part(&object, "status"));
+    let is_readable = spec.is_some();
+    let store = VaultStore { metadata: object.metadata, spec: spec.unwrap_or_else(nowhere), status };
     if is_readable { Known::Store(Arc::new(store)) } else { Known::Unreadable(Arc::new(store)) }
 }
 
