@@ -227,6 +227,24 @@ mod tests {
     }
 
     #[test]
+    fn troubleshooting_quotes_what_is_said() {
+        let page = include_str!("../../../docs/operations/troubleshooting.md");
+        let secret = Asked::Secret("kv/app/db");
+        let stranger = Fault::Status { code: 404, retry_after: None, hint: Some(Hint::NotVaults) };
+        for (fault, words) in [
+            (Fault::Absent, "there is nothing at this path"),
+            (status(405), "no KV engine of this version"),
+            (status(404), "no engine is mounted there"),
+            (stranger, "the answer is not Vault's"),
+            (status(429), "the server asks to slow down"),
+            (Fault::Crowded, "too much is being fetched at this moment"),
+        ] {
+            assert!(judged(fault, secret).message.contains(words), "{words}");
+            assert!(page.contains(&format!("`{words}`")), "{words}");
+        }
+    }
+
+    #[test]
     fn messages_name_the_status_and_the_path() {
         for (fault, asked, message) in [
             (status(403), Asked::Secret("kv/app/db"), "kv/app/db: HTTP 403: the identity may not read it"),
