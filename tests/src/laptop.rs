@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
 use crate::binaries;
+use crate::kubectl::kubectl;
 use crate::process::command;
 
 /// A home folder; commands run in the repository in it, and what must not be committed lies beside that.
@@ -81,6 +82,13 @@ impl Laptop {
         let mut seal = command(binaries::seal()?);
         seal.args(arguments).env("KUBECONFIG", &self.kubeconfig);
         self.run(seal, stdin.as_ref()).with_context(|| format!("run `seal {}`", arguments.join(" ")))
+    }
+
+    /// Runs `kubectl`, however it ends.
+    pub fn kubectl(&self, arguments: &[&str]) -> Result<Said> {
+        let mut program = command(kubectl()?);
+        program.args(arguments).env("KUBECONFIG", &self.kubeconfig);
+        self.run(program, b"").with_context(|| format!("run `kubectl {}`", arguments.join(" ")))
     }
 
     /// Runs `git` and expects that it succeeds; gives what it printed.

@@ -183,7 +183,12 @@ impl Stage {
 
     /// Changes a Secret by hand, as field manager [`MEDDLER`].
     pub async fn meddle(&self, name: &str, merge: Value) -> Result<Secret> {
-        let params = PatchParams { field_manager: Some(MEDDLER.into()), ..PatchParams::default() };
+        self.meddle_as(MEDDLER, name, merge).await
+    }
+
+    /// Changes a Secret by hand, as another field manager.
+    pub async fn meddle_as(&self, manager: &str, name: &str, merge: Value) -> Result<Secret> {
+        let params = PatchParams { field_manager: Some(manager.to_owned()), ..PatchParams::default() };
         self.space.secrets().patch(name, &params, &Patch::Merge(merge)).await.context("change a Secret by hand")
     }
 

@@ -13,7 +13,7 @@ use rustix::process::Signal;
 use seal_crds::SCHEMA_ANNOTATION;
 use seal_tests::helm::{self, Helm, RELEASE};
 use seal_tests::install::{self, CONTROLLER, Container, NAMESPACE, SCHEMA_POLICY};
-use seal_tests::{Context, Controller, Result, Space, Stage, in_own_cluster, manifests, wait};
+use seal_tests::{Context, Controller, Laptop, Result, Space, Stage, in_own_cluster, manifests, wait};
 
 const CRD: &str = "sealedsecrets.sealwright.dev";
 
@@ -66,7 +66,7 @@ fn a_release_is_installed_upgraded_rolled_back_and_removed_and_no_secret_is_lost
         let chart = helm::chart();
         let chart = text(&chart)?;
         let (folder, recovery) = (tempfile::tempdir()?, tempfile::NamedTempFile::new()?);
-        let laptop = seal_tests::Laptop::new(space.plane.kubeconfig())?;
+        let laptop = Laptop::new(space.plane.kubeconfig())?;
         fs::write(&recovery, format!("# offline\n{}", laptop.seal(&["keygen", "-w", "../identity.txt"])?))?;
         let recovery = format!("keyRing.recovery={}", text(recovery.path())?);
         let to = ["--namespace", NAMESPACE];
@@ -75,6 +75,8 @@ fn a_release_is_installed_upgraded_rolled_back_and_removed_and_no_secret_is_lost
         helm.run(&install)?;
         let controller = Controller::start(&space.plane, CONTROLLER, &[]).await?;
         first_ring_has(&space, &["cluster", "recovery"]).await?;
+        first_ring_goes_on_in_git(&laptop)?;
+        first_ring_has(&space, &["cluster", "recovery", "second"]).await?;
         let stage = Stage::set(space.clone()).await?;
         stage.establish("db", &[("password", "1")]).await?;
 
@@ -136,6 +138,20 @@ async fn first_ring_has(space: &Space, members: &[&str]) -> Result<()> {
     let rings: Api<seal_crds::KeyRing> = Api::namespaced(space.client.clone(), NAMESPACE);
     let ring = wait::until("the first ring is made", || async { Ok(rings.get_opt("default").await?) }).await?;
     assert_eq!(ring.spec.members.iter().map(|member| member.name.as_str()).collect::<Vec<_>>(), members);
+    Ok(())
+}
+
+/// The ring that the controller made is committed, gets a member, and is applied as people do, without a conflict.
+fn first_ring_goes_on_in_git(laptop: &Laptop) -> Result<()> {
+    const FILE: &str = ".seal/keyrings/default.yaml";
+    laptop.seal(&["init", "--from-cluster", "--ring", "default", "--yes"])?;
+    let second = laptop.seal(&["keygen", "-w", "../second.txt"])?;
+    let member = format!("second={}", second.trim());
+    laptop.seal(&["ring", "add", "default", "--member", &member, "-i", "../identity.txt", "--yes"])?;
+    for way in [&["--server-side"][..], &[]] {
+        let said = laptop.kubectl(&[&["apply", "-f", FILE], way].concat())?;
+        assert_eq!((said.code, said.stderr.contains("conflict")), (Some(0), false), "{way:?}: {}", said.stderr);
+    }
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! Values that are not what they say, or not where they belong.
 
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use seal_crds::condition::SealedSecretReason::{
     self, DecryptFailed, KeyNotFound, SealedForElsewhere, TemplateFailed, UnknownFormat,
@@ -161,7 +162,7 @@ fn a_template_that_fails_on_purpose_to_leak_shows_no_byte_of_the_value() {
 #[test]
 fn a_refused_object_is_tried_ever_more_rarely() {
     in_namespace(|space| async move {
-        let (stage, _) = Stage::shared(space).await?;
+        let (stage, controller) = Stage::shared(space).await?;
         stage.establish("db", &[("password", "good")]).await?;
         stage
             .tamper("db.yaml", |file| {
@@ -170,7 +171,16 @@ fn a_refused_object_is_tried_ever_more_rarely() {
             })
             .await?;
         let refused = stage.reason("db", DecryptFailed).await?;
-        stage.establish("later", &[("password", "fine")]).await?;
+        let tries = wait::until("it is tried for the third time after that", || async {
+            let tries = tries(&controller.log(), &stage.space.name, "db")?;
+            Ok(tries.iter().any(|again| again.number >= 3 && again.is_retry).then_some(tries))
+        })
+        .await?;
+        for (before, again) in tries.iter().zip(tries.iter().skip(1)).filter(|(_, again)| again.is_retry) {
+            // Doubling from a second on, and up to a quarter shorter.
+            let least = SignedDuration::from_millis(750 << (again.number - 1));
+            assert!(again.at.duration_since(before.at) >= least, "{before:?}, {again:?}");
+        }
         let now = stage.sealed().get("db").await?;
         assert_eq!(refused.resource_version(), now.resource_version(), "the status is written once, not at every try");
         let events = stage.events("db").await?;
@@ -178,6 +188,28 @@ fn a_refused_object_is_tried_ever_more_rarely() {
         assert!(about_it("DecryptFailed") <= 1, "{events:?}");
         Ok(())
     });
+}
+
+/// A look at an object.
+#[derive(Debug)]
+struct Try {
+    /// After so many that came to nothing.
+    number: u32,
+    is_retry: bool,
+    at: Timestamp,
+}
+
+/// What a controller's log says of them.
+fn tries(log: &str, namespace: &str, name: &str) -> Result<Vec<Try>> {
+    let object = format!("{namespace}/{name}");
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let looks = lines.filter(|line| line["message"] == "looked" && line["object"] == object.as_str());
+    let read = |line: Value| -> Result<Try> {
+        let number = line["attempt"].as_u64().context("a look has a number")?;
+        let at = line["timestamp"].as_str().context("a line has a time")?.parse()?;
+        Ok(Try { number: u32::try_from(number)?, is_retry: line["lane"] == "Retry", at })
+    };
+    looks.map(read).collect()
 }
 
 #[test]
