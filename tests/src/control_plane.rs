@@ -44,9 +44,17 @@ pub struct ControlPlane {
     certificates: Certificates,
     ports: Ports,
     servers: Servers,
-    /// Flags of the API server, besides the usual ones.
-    further: Vec<String>,
+    further: Further,
     guard: Guard,
+}
+
+/// Flags besides the usual ones; a later flag beats an earlier one.
+#[derive(Debug, Clone, Default)]
+pub struct Further {
+    /// Of the API server.
+    pub apiserver: Vec<String>,
+    /// Of the controller manager.
+    pub controller_manager: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -71,7 +79,7 @@ impl ControlPlane {
 
     /// Starts one. Not from async code: it blocks until the API server answers.
     pub fn start() -> Result<Self> {
-        Self::start_with(|_| Ok(Vec::new()))
+        Self::start_with(|_| Ok(Further::default()))
     }
 
     /// Starts one that writes down every request of the user `user`: see [`Self::audited`].
@@ -83,14 +91,16 @@ impl ControlPlane {
             });
             let file = scratch.join("audit-policy.json");
             std::fs::write(&file, policy.to_string()).context("write an audit policy")?;
-            Ok(vec![
+            let flags = [
                 format!("--audit-policy-file={}", file.display()),
                 format!("--audit-log-path={}", scratch.join(AUDIT_LOG).display()),
-            ])
+            ];
+            Ok(Further { apiserver: flags.into(), ..Further::default() })
         })
     }
 
-    fn start_with(further: impl Fn(&Path) -> Result<Vec<String>>) -> Result<Self> {
+    /// Starts one whose servers have further flags, which may name files in the scratch folder.
+    pub fn start_with(further: impl Fn(&Path) -> Result<Further>) -> Result<Self> {
         let servers = Servers::find()?;
         let mut attempt = 1;
         loop {
@@ -103,7 +113,7 @@ impl ControlPlane {
         }
     }
 
-    fn try_start(servers: &Servers, further: impl Fn(&Path) -> Result<Vec<String>>) -> Result<Self> {
+    fn try_start(servers: &Servers, further: impl Fn(&Path) -> Result<Further>) -> Result<Self> {
         let guard = Guard::start()?;
         let further = further(guard.scratch())?;
         let certificates = Certificates::make(&guard.scratch().join("certificates"))?;
@@ -113,7 +123,8 @@ impl ControlPlane {
         let apiserver = start_apiserver(&guard, servers, ports, &certificates, egress.config(), &further)?;
         let kubeconfig = guard.scratch().join("admin.kubeconfig");
         kubeconfig::write_admin(&kubeconfig, &ports.server(), &certificates.authority, &certificates.admin)?;
-        let controller_manager = start_controller_manager(&guard, servers, ports, &certificates, &kubeconfig)?;
+        let controller_manager =
+            start_controller_manager(&guard, servers, ports, &certificates, &kubeconfig, &further)?;
         let plane = Self {
             controller_manager: Mutex::new(controller_manager),
             apiserver: Mutex::new(apiserver),
@@ -289,7 +300,7 @@ fn start_apiserver(
     ports: Ports,
     certificates: &Certificates,
     egress: &Path,
-    further: &[String],
+    further: &Further,
 ) -> Result<Process> {
     let mut server = command(&servers.apiserver);
     let mut flag = |name: &str, value: &Path| {
@@ -312,7 +323,7 @@ fn start_apiserver(
         "--authorization-mode=RBAC",
         "--allow-privileged=true",
     ]);
-    server.args(further);
+    server.args(&further.apiserver);
     guard.spawn("kube-apiserver", &mut server)
 }
 
@@ -322,6 +333,7 @@ fn start_controller_manager(
     ports: Ports,
     certificates: &Certificates,
     kubeconfig: &Path,
+    further: &Further,
 ) -> Result<Process> {
     let mut manager = command(&servers.controller_manager);
     let mut flag = |name: &str, value: &Path| {
@@ -342,10 +354,12 @@ fn start_controller_manager(
         "--kube-api-qps=200",
         "--kube-api-burst=400",
     ]);
+    manager.args(&further.controller_manager);
     guard.spawn("kube-controller-manager", &mut manager)
 }
 
-fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+/// Copies a folder with everything in it.
+pub fn copy_folder(from: &Path, to: &Path) -> Result<()> {
     std::fs::create_dir_all(to).with_context(|| format!("make {to:?}"))?;
     for entry in std::fs::read_dir(from).with_context(|| format!("list {from:?}"))? {
         let entry = entry.with_context(|| format!("list {from:?}"))?;

@@ -6,6 +6,7 @@
 //! Nothing that is started here outlives the process that started it, however that process ends: see [`process`].
 //! Nothing here sleeps for a fixed time: see [`wait`].
 
+pub mod argo_cd;
 pub mod binaries;
 pub mod certificates;
 pub mod control_plane;
@@ -23,6 +24,8 @@ pub mod kubectl;
 pub mod kubeseal;
 pub mod laptop;
 pub mod manifests;
+pub mod narrator;
+pub mod needs;
 pub mod openbao;
 pub mod page;
 pub mod pods;

@@ -28,7 +28,7 @@ pub struct Stage {
     /// Where its objects are.
     pub space: Space,
     /// The person's side.
-    pub laptop: Laptop,
+    pub laptop: Arc<Laptop>,
     /// The name of the ring that the laptop seals to: the namespace's, so that every test has its own.
     pub ring: String,
 }
@@ -53,7 +53,7 @@ impl Stage {
     /// Sets the stage on a cluster where a controller runs: makes a ring for it and a recovery identity, and applies
     /// that ring.
     pub async fn set(space: Space) -> Result<Self> {
-        let laptop = Laptop::new(space.plane.kubeconfig())?;
+        let laptop = Arc::new(Laptop::new(space.plane.kubeconfig())?);
         let recovery = laptop.seal(&["keygen", "-w", RECOVERY])?;
         laptop.write("recovery.pub", recovery)?;
         laptop.write("cluster.pub", cluster_recipient(&space.client).await?)?;

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::ResourceQuota;
 use kube::api::{Api, PostParams};
 use kube::core::ObjectMeta;
 use seal_crds::condition::SealedSecretReason::{SealedForElsewhere, WriteRefused};
-use seal_crds::{KeyRing, SealedSecret};
+use seal_crds::{KeyRing, SealedSecret, VaultStore};
 use seal_tests::gitops::Judges;
 use seal_tests::install;
 use seal_tests::{Context, Result, Stage, ensure, helm, in_namespace, manifests, wait};
@@ -96,8 +96,29 @@ fn flux_and_argo_cd_see_in_each_state_whether_to_go_on_to_wait_or_to_give_up() {
 
         let ring = stage.ring_is("Opened").await?;
         court.finds("opened", &shown("KeyRing", &ring)?, "Current", "Healthy")?;
-        court.finds("where it does not count", &elsewhere_ring(&stage).await?, "Failed", "Degraded")
+        court.finds("where it does not count", &elsewhere_ring(&stage).await?, "Failed", "Degraded")?;
+        court.finds("not asked yet", &unused_store(&stage).await?, "InProgress", "Healthy")
     });
+}
+
+/// A store that nobody refers to: whoever will may be in a later wave.
+async fn unused_store(stage: &Stage) -> Result<Value> {
+    let auth = json!({"token": {"secretRef": {"name": "login", "key": "token"}}});
+    let store = json!({
+        "apiVersion": "sealwright.dev/v1alpha1", "kind": "VaultStore",
+        "metadata": {"name": "unused", "namespace": stage.space.name},
+        "spec": {"address": "https://127.0.0.1:1", "auth": auth},
+    });
+    manifests::apply(&stage.space.client, &[serde_json::from_value(store)?]).await?;
+    let stores: Api<VaultStore> = Api::namespaced(stage.space.client.clone(), &stage.space.name);
+    let store = wait::until("the controller has looked at the store", || async {
+        let store = stores.get("unused").await?;
+        let is_seen =
+            store.status.as_ref().is_some_and(|status| status.observed_generation == store.metadata.generation);
+        Ok(is_seen.then_some(store))
+    })
+    .await?;
+    shown("VaultStore", &store)
 }
 
 async fn no_more_secrets(stage: &Stage) -> Result<()> {

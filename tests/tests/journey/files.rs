@@ -133,7 +133,7 @@ fn one_file_serves_two_namespaces_and_no_third() {
         stage.holds("db", &[("password", "shared")]).await?;
         let at = |space| Stage {
             space,
-            laptop: seal_tests::Laptop::new("/dev/null".into()).expect("a folder"),
+            laptop: seal_tests::Laptop::new("/dev/null".into()).expect("a folder").into(),
             ring: String::new(),
         };
         at(second).holds("db", &[("password", "shared")]).await?;

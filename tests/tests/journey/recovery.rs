@@ -24,7 +24,7 @@ fn a_fresh_laptop_fetches_the_ring_of_the_cluster_and_what_it_seals_opens_there(
         let fresh = Laptop::new(stage.space.plane.kubeconfig())?;
         fresh.seal(&["init", "--from-cluster", "--ring", &stage.ring, "--yes"])?;
         assert!(fresh.path(&stage.ring_file()).is_file());
-        let stage = Stage { laptop: fresh, ..stage };
+        let stage = Stage { laptop: fresh.into(), ..stage };
         stage.establish("db", &[("password", "s3cret")]).await.map(drop)
     });
 }

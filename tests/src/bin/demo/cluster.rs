@@ -14,7 +14,7 @@ use seal_tests::install::{self, CONTROLLER, Container, NAMESPACE};
 use seal_tests::process::Guard;
 use seal_tests::{ControlPlane, Controller, binaries, kubeconfig, manifests, wait};
 
-use crate::narrator::Narrator;
+use seal_tests::narrator::Narrator;
 
 /// The namespace of the application in the story.
 pub(crate) const SHOP: &str = "sealwright-demo";

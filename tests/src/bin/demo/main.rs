@@ -3,7 +3,6 @@
 //! arguments -> cluster (started, or one's own) -> story -> what to try next.
 
 mod cluster;
-mod narrator;
 mod operator;
 mod story;
 mod vault;
@@ -14,7 +13,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::cluster::Cluster;
-use crate::narrator::Narrator;
+use seal_tests::narrator::Narrator;
 
 /// Watch a Secret being sealed, committed, applied, opened, changed, tampered with and repaired, and a value that stays in
 /// OpenBao.

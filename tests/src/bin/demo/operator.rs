@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use kube::Client;
 use seal_tests::{Laptop, manifests};
 
-use crate::narrator::Narrator;
+use seal_tests::narrator::Narrator;
 
 const BETWEEN_PULLS: Duration = Duration::from_secs(1);
 

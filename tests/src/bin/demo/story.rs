@@ -14,8 +14,8 @@ use seal_tests::{Laptop, binaries, wait};
 use serde_json::json;
 
 use crate::cluster::{Cluster, SHOP};
-use crate::narrator::Narrator;
 use crate::operator::Operator;
+use seal_tests::narrator::Narrator;
 
 /// What is left when the story is over.
 pub(crate) struct Ending {

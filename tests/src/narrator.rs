@@ -5,49 +5,55 @@ use std::io::{IsTerminal, Write, stdout};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use seal_tests::laptop::Said;
+use crate::laptop::Said;
 
 /// A token is 1.6 KB; more than its beginning says nothing to a reader.
 const SHOWN_OF_A_LINE: usize = 100;
 
-/// Tells the story.
-pub(crate) struct Narrator {
+/// Tells the story of a command.
+#[derive(Debug)]
+pub struct Narrator {
     bold: &'static str,
     dim: &'static str,
     plain: &'static str,
     step: usize,
+    title: String,
 }
 
 impl Narrator {
-    pub(crate) fn new() -> Self {
+    /// On a terminal with colours, unless `NO_COLOR` is set.
+    #[expect(clippy::new_without_default, reason = "it looks at the terminal")]
+    pub fn new() -> Self {
         let colours = stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         let (bold, dim, plain) = if colours { ("\x1b[1m", "\x1b[2m", "\x1b[0m") } else { ("", "", "") };
-        Self { bold, dim, plain, step: 0 }
+        Self { bold, dim, plain, step: 0, title: String::new() }
     }
 
-    pub(crate) fn title(&self, text: &str) {
+    /// What the whole is called.
+    pub fn title(&self, text: &str) {
         self.line(&format!("{}{text}{}", self.bold, self.plain));
     }
 
     /// Begins a new step.
-    pub(crate) fn step(&mut self, text: &str) {
+    pub fn step(&mut self, text: &str) {
         self.step += 1;
+        text.clone_into(&mut self.title);
         self.line("");
         self.line(&format!("{}{}. {text}{}", self.bold, self.step, self.plain));
     }
 
     /// A sentence of the story.
-    pub(crate) fn say(&self, text: impl Display) {
+    pub fn say(&self, text: impl Display) {
         self.line(&format!("   {text}"));
     }
 
     /// What was typed.
-    pub(crate) fn command(&self, text: impl Display) {
+    pub fn command(&self, text: impl Display) {
         self.line(&format!("   {}$ {text}{}", self.bold, self.plain));
     }
 
     /// What a program answered, or what is in a file; long lines are cut.
-    pub(crate) fn shows(&self, text: &str) {
+    pub fn shows(&self, text: &str) {
         for line in text.trim_end().lines() {
             let cut = line.char_indices().nth(SHOWN_OF_A_LINE).map_or(line.len(), |(at, _)| at);
             let more = if cut < line.len() { "..." } else { "" };
@@ -56,22 +62,25 @@ impl Narrator {
     }
 
     /// Both outputs of a program.
-    pub(crate) fn answers(&self, said: &Said) {
+    pub fn answers(&self, said: &Said) {
         self.shows(&said.stderr);
         self.shows(&String::from_utf8_lossy(&said.stdout));
     }
 
     /// That something was seen to be so, and how long it took.
-    pub(crate) fn seen(&self, what: impl Display, since: Instant) {
+    pub fn seen(&self, what: impl Display, since: Instant) {
         self.line(&format!("   {}-> {what}, after {}{}", self.bold, spoken(since.elapsed()), self.plain));
     }
 
-    pub(crate) fn path(&self, path: &Path) -> String {
+    /// A path as it is typed.
+    pub fn path(&self, path: &Path) -> String {
         path.display().to_string()
     }
 
-    pub(crate) fn fail(&self, error: &anyhow::Error) {
-        let mut text = format!("error: {error}");
+    /// What went wrong and in which step, on stderr, with all its causes.
+    pub fn fail(&self, error: &anyhow::Error) {
+        let place = if self.step == 0 { String::new() } else { format!("step {} ({}): ", self.step, self.title) };
+        let mut text = format!("error: {place}{error}");
         for cause in error.chain().skip(1) {
             text += &format!("\n  caused by: {cause}");
         }
