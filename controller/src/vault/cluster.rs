@@ -124,24 +124,31 @@ impl Cluster {
             error => LookupError::NoToken(what.clone(), error),
         })?;
         let token = made.status.map(|status| Zeroizing::new(status.token));
-        let token = token.ok_or(LookupError::Api(what, ApiError::Malformed))?;
-        self.is_foreign(&token, audiences).await?;
+        let token = token.ok_or_else(|| LookupError::Api(what.clone(), ApiError::Malformed))?;
+        self.is_foreign(&token, audiences, what).await?;
         Ok(token)
     }
 
     /// Asks the API server itself whether it would accept the token. Its audiences have no names that we could know.
-    async fn is_foreign(&self, token: &str, audiences: &[String]) -> Result<(), LookupError> {
+    async fn is_foreign(&self, token: &str, audiences: &[String], account: String) -> Result<(), LookupError> {
         let key = audiences.to_vec();
         if self.allows_api_audience || self.foreign.get(&key).is_some() {
             return Ok(());
         }
-        let spec = TokenReviewSpec { token: Some(token.to_owned()), audiences: None };
-        let review = TokenReview { spec, ..TokenReview::default() };
         let api: Api<TokenReview> = Api::all(self.client.clone());
-        let reviewed = within(DEADLINE, api.create(&PostParams::default(), &review)).await;
-        let reviewed = reviewed.map_err(|error| LookupError::Api("the token's audiences".to_owned(), error))?;
-        if reviewed.status.and_then(|status| status.authenticated) == Some(true) {
+        let is_accepted = async |audiences: Option<Vec<String>>| {
+            let spec = TokenReviewSpec { token: Some(token.to_owned()), audiences };
+            let review = TokenReview { spec, ..TokenReview::default() };
+            let reviewed = within(DEADLINE, api.create(&PostParams::default(), &review)).await;
+            let reviewed = reviewed.map_err(|error| LookupError::Api("the token's audiences".to_owned(), error))?;
+            Ok(reviewed.status.and_then(|status| status.authenticated) == Some(true))
+        };
+        if is_accepted(None).await? {
             return Err(LookupError::ApiAudience);
+        }
+        // A token of an account that has just been deleted is accepted by nobody, and tells nothing of the audiences.
+        if !is_accepted(Some(key.clone())).await? {
+            return Err(LookupError::Absent(account));
         }
         self.foreign.put(key, ());
         Ok(())
@@ -254,7 +261,33 @@ impl<K: Eq + Hash, V: Clone> Remembered<K, V> {
 
 #[cfg(test)]
 mod tests {
+    use kube::client::Body;
+    use serde_json::json;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_token_that_nobody_accepts_tells_nothing_of_its_audiences() {
+        let reviews = Arc::new(Mutex::new(vec![true, true, false, false, false]));
+        let script = reviews.clone();
+        let service = tower::service_fn(move |request: http::Request<Body>| {
+            let answer = if request.uri().path().ends_with("/token") {
+                let status = json!({"token": "t", "expirationTimestamp": "2026-11-21T09:00:00Z"});
+                json!({"metadata": {}, "spec": {"audiences": []}, "status": status})
+            } else {
+                let is_accepted = script.lock().unwrap().pop().expect("no further review");
+                json!({"metadata": {}, "spec": {}, "status": {"authenticated": is_accepted}})
+            };
+            let answer = http::Response::new(Body::from(answer.to_string().into_bytes()));
+            async move { Ok::<_, std::io::Error>(answer) }
+        });
+        let cluster = Cluster::new(Client::new(service, "default"), false);
+        let token = async |audience: &str| cluster.account_token("shop", "app", &[audience.to_owned()]).await;
+        assert!(matches!(token("vault").await, Err(LookupError::Absent(_))), "the account was deleted meanwhile");
+        assert_eq!(token("vault").await.ok().as_deref().map(String::as_str), Some("t"));
+        assert!(token("vault").await.is_ok() && reviews.lock().unwrap().len() == 1, "that is remembered");
+        assert!(matches!(token("kubernetes").await, Err(LookupError::ApiAudience)));
+    }
 
     #[test]
     fn what_was_forgotten_while_it_was_asked_for_is_not_remembered() {
