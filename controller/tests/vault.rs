@@ -519,7 +519,7 @@ fn a_denied_path_costs_nobody_the_token_and_leaves_no_old_one_behind() {
 }
 
 #[test]
-fn a_credential_that_is_replaced_takes_the_token_of_the_one_before_with_it() {
+fn a_credential_that_is_replaced_and_a_store_that_changes_or_goes_take_their_tokens_with_them() {
     run(
         |world| async move {
             let auth = world.app_role(json!({})).await?;
@@ -531,7 +531,15 @@ fn a_credential_that_is_replaced_takes_the_token_of_the_one_before_with_it() {
             world.fetch(&store, DB).await.unwrap();
             assert_eq!(world.bao.count("update auth/approle/login")?, 2);
             // The new one, and the root token.
-            wait::until_equal("tokens that live", 2, || world.tokens()).await
+            wait::until_equal("tokens that live", 2, || world.tokens()).await?;
+
+            let mut changed = store.clone();
+            changed.metadata.generation = Some(2);
+            world.fetch(&changed, DB).await.unwrap();
+            assert_eq!(world.bao.count("update auth/approle/login")?, 3);
+            wait::until_equal("tokens after a change of the store", 2, || world.tokens()).await?;
+            world.reader.forget(&StoreId::of(&store));
+            wait::until_equal("tokens after its end", 1, || world.tokens()).await
         },
         "replaced-credential",
     );

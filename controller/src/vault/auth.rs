@@ -5,8 +5,8 @@
 //! ```
 //!
 //! An [`Identity`] is everything that a login depends on. Two consumers share a session only if all of it is equal, so
-//! nobody ever receives what another's token may read. Sessions live in memory and end with their link, their use, or
-//! the process.
+//! nobody ever receives what another's token may read. Sessions live in memory and end with their credential, their
+//! store, their use, or the process.
 
 use std::{
     hash::Hash,
@@ -547,7 +547,7 @@ impl Session {
     }
 
     /// Ends the session's token, if it is ours to end.
-    async fn end(&self, link: &Arc<Link>) {
+    pub async fn end(&self, link: &Arc<Link>) {
         let mut state = self.state.lock().await;
         let State::Held(token) = &*state else { return };
         let token = token.clone();

@@ -10,7 +10,10 @@ use std::{
     collections::HashMap,
     fmt,
     future::Future,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -104,6 +107,8 @@ pub struct Link {
     health: Mutex<(StoreHealth, Instant)>,
     sessions: Mutex<HashMap<Identity, Arc<Session>>>,
     used: Mutex<Instant>,
+    /// The store has another link now, or is gone: nothing is told of this one.
+    is_retired: AtomicBool,
     cluster: Arc<Cluster>,
     purse: Purse,
     meter: Meter,
@@ -164,6 +169,7 @@ impl Link {
             sessions: Mutex::default(),
             spec: without_bundle(&store.spec),
             used: Mutex::new(Instant::now()),
+            is_retired: AtomicBool::new(false),
             id,
             cluster,
             purse,
@@ -242,8 +248,30 @@ impl Link {
         self.count_tokens();
     }
 
+    /// Ends all sessions, because the store is another one now, or gone. Their tokens would live on at the server.
+    pub fn retire(self: Arc<Self>) {
+        self.is_retired.store(true, Ordering::Relaxed);
+        let sessions = std::mem::take(&mut *lock(&self.sessions));
+        if sessions.is_empty() {
+            return;
+        }
+        tokio::spawn(async move {
+            for session in sessions.into_values() {
+                session.let_go();
+                session.end(&self).await;
+            }
+        });
+    }
+
+    fn is_retired(&self) -> bool {
+        self.is_retired.load(Ordering::Relaxed)
+    }
+
     /// Tells how many tokens are held.
     pub fn count_tokens(&self) {
+        if self.is_retired() {
+            return;
+        }
         let held = lock(&self.sessions).values().filter(|session| session.holds_a_token()).count();
         self.meter.tokens(&self.id, held);
     }
@@ -286,7 +314,9 @@ impl Link {
         let started = Instant::now();
         let result = request(client).await;
         drop(place);
-        self.meter.request(&self.id, operation, &result, started.elapsed());
+        if !self.is_retired() {
+            self.meter.request(&self.id, operation, &result, started.elapsed());
+        }
         match result {
             Ok(answer) => {
                 if operation == Operation::Read {

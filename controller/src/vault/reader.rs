@@ -132,14 +132,19 @@ impl Reader {
                 return link.health();
             }
             // One of an older spec would go on probing.
-            links.remove(&id);
+            if let Some(old) = links.remove(&id) {
+                old.retire();
+            }
         }
         link::judge(store, &self.cluster).await
     }
 
     /// Drops everything of a store that is gone.
     pub fn forget(&self, store: &StoreId) {
-        self.links().remove(store);
+        let gone = self.links().remove(store);
+        if let Some(gone) = gone {
+            gone.retire();
+        }
         self.meter.forget(store);
     }
 
@@ -192,7 +197,9 @@ impl Reader {
             return Ok(link.clone());
         }
         links.retain(|_, link| !link.is_idle());
-        links.insert(id, made.clone());
+        if let Some(old) = links.insert(id, made.clone()) {
+            old.retire();
+        }
         Ok(made)
     }
 
