@@ -536,6 +536,7 @@ fn a_credential_that_is_replaced_and_a_store_that_changes_or_goes_take_their_tok
             let mut changed = store.clone();
             changed.metadata.generation = Some(2);
             world.fetch(&changed, DB).await.unwrap();
+            assert_eq!(reason(world.fetch(&store, DB).await), VaultReason::VaultUnreachable, "it is as it was before");
             assert_eq!(world.bao.count("update auth/approle/login")?, 3);
             wait::until_equal("tokens after a change of the store", 2, || world.tokens()).await?;
             world.reader.forget(&StoreId::of(&store));

@@ -185,6 +185,10 @@ impl Errands {
             if self.is_still(&errand.store, store.as_ref()) {
                 return (result.map(|values| self.fetched(errand, values)), began);
             }
+            if store.is_some() && self.store(&errand.store).is_none() {
+                // What was asked for it has made a link again.
+                self.reader.forget(&errand.store);
+            }
             if attempts == ATTEMPTS {
                 return (Err(unsteady(&errand.store)), began);
             }

@@ -183,6 +183,12 @@ impl Link {
         self.version == Version::of(store)
     }
 
+    /// Whether it is a link to the same store as it became after this.
+    pub fn is_newer_than(&self, store: &VaultStore) -> bool {
+        let other = Version::of(store);
+        self.version.uid == other.uid && self.version.generation > other.generation
+    }
+
     /// The Vault namespace of the data.
     pub fn data_namespace(&self) -> Option<&str> {
         self.spec.namespace.as_deref()

@@ -193,8 +193,14 @@ impl Reader {
             Link::to(store, self.cluster.clone(), self.purse.share(), self.meter.clone(), self.events.clone()).await?;
         let mut links = self.links();
         // Another object may have been faster.
-        if let Some(link) = links.get(&id).filter(|link| link.serves(store)) {
-            return Ok(link.clone());
+        match links.get(&id) {
+            Some(link) if link.serves(store) => return Ok(link.clone()),
+            // What comes of an older store is never used.
+            Some(link) if link.is_newer_than(store) => {
+                let message = "it has changed meanwhile".to_owned();
+                return Err(StoreHealth { reason: VaultStoreReason::Unknown, message });
+            }
+            _ => {}
         }
         links.retain(|_, link| !link.is_idle());
         if let Some(old) = links.insert(id, made.clone()) {
