@@ -119,16 +119,20 @@ impl ControlPlane {
         let certificates = Certificates::make(&guard.scratch().join("certificates"))?;
         let egress = Egress::start(guard.scratch())?;
         let ports = Ports::free()?;
-        let etcd = start_etcd(&guard, servers, ports)?;
+        let etcd = Mutex::new(start_etcd(&guard, servers, ports)?);
         let apiserver = start_apiserver(&guard, servers, ports, &certificates, egress.config(), &further)?;
+        let apiserver = Mutex::new(apiserver);
         let kubeconfig = guard.scratch().join("admin.kubeconfig");
         kubeconfig::write_admin(&kubeconfig, &ports.server(), &certificates.authority, &certificates.admin)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start a runtime")?;
+        // The controller manager ends at once if nobody listens yet.
+        runtime.block_on(answers(&kubeconfig, [&etcd, &apiserver]))?;
         let controller_manager =
             start_controller_manager(&guard, servers, ports, &certificates, &kubeconfig, &further)?;
         let plane = Self {
             controller_manager: Mutex::new(controller_manager),
-            apiserver: Mutex::new(apiserver),
-            etcd: Mutex::new(etcd),
+            apiserver,
+            etcd,
             egress,
             certificates,
             ports,
@@ -136,22 +140,14 @@ impl ControlPlane {
             further,
             guard,
         };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start a runtime")?;
         runtime.block_on(plane.ready())?;
         Ok(plane)
     }
 
     /// Waits until the API server is ready and namespaces are being served.
     pub async fn ready(&self) -> Result<()> {
-        let client = self.client().await?;
-        wait::until("the API server is ready", || async {
-            held(&self.etcd).assert_running()?;
-            held(&self.apiserver).assert_running()?;
-            let request = http_get("/readyz")?;
-            Ok((client.request_text(request).await? == "ok").then_some(()))
-        })
-        .await?;
-        let accounts: Api<ServiceAccount> = Api::default_namespaced(client);
+        answers(&self.kubeconfig(), [&self.etcd, &self.apiserver]).await?;
+        let accounts: Api<ServiceAccount> = Api::default_namespaced(self.client().await?);
         wait::until("the `default` ServiceAccount exists", || async {
             held(&self.controller_manager).assert_running()?;
             Ok(accounts.get_opt("default").await?.map(drop))
@@ -325,6 +321,19 @@ fn start_apiserver(
     ]);
     server.args(&further.apiserver);
     guard.spawn("kube-apiserver", &mut server)
+}
+
+/// Waits until the API server is ready, as long as the servers that it takes run.
+async fn answers(kubeconfig: &Path, servers: [&Mutex<Process>; 2]) -> Result<()> {
+    let client = client_of(kubeconfig).await?;
+    wait::until("the API server is ready", || async {
+        for server in servers {
+            held(server).assert_running()?;
+        }
+        let request = http_get("/readyz")?;
+        Ok((client.request_text(request).await? == "ok").then_some(()))
+    })
+    .await
 }
 
 fn start_controller_manager(
