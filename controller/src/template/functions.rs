@@ -16,7 +16,7 @@ mod urls;
 use super::Reason;
 use super::format;
 use super::pattern::Patterns;
-use super::value::{Buffer, Dict, List, Meter, Outcome, Text, Value};
+use super::value::{Buffer, Dict, Items, List, Meter, Outcome, Text, Value};
 
 /// A function by its name, with the number of arguments that it takes.
 pub(super) struct Function {
@@ -123,6 +123,7 @@ impl<'a> Call<'a> {
             self.meter.spend(text.len())?;
             return Ok(text.clone());
         }
+        self.meter.items(1)?;
         let mut out = Buffer::new();
         format::plain(value, &mut out, self.meter)?;
         Ok(out.into_text())
@@ -132,7 +133,11 @@ impl<'a> Call<'a> {
         Ok(Value::Text(Text::made(bytes, self.meter)?))
     }
 
-    fn made_list(&mut self, items: Vec<Value>) -> Outcome {
-        Ok(Value::List(List::made(items, self.meter)?))
+    fn made_list(&mut self, items: impl IntoIterator<Item = Value>) -> Outcome {
+        let mut made = Items::default();
+        for item in items {
+            made.push(item, self.meter)?;
+        }
+        Ok(Value::List(List::made(made)?))
     }
 }

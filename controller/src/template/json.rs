@@ -1,7 +1,7 @@
 //! JSON as Go's `encoding/json` writes and reads it.
 
 use super::Reason;
-use super::value::{Buffer, Dict, List, Meter, Text, Value};
+use super::value::{Buffer, Dict, Items, List, Meter, Text, Value};
 
 /// How JSON is written.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -129,6 +129,9 @@ fn number(f: f64) -> Result<String, Reason> {
 /// Reads a value. Every number becomes a float, as in Go.
 pub(super) fn read(text: &[u8], meter: &mut Meter) -> Result<Value, Reason> {
     meter.spend(text.len().saturating_mul(8))?;
+    // The parser's own tree has no bound. Texts may hold such bytes too; then it seems larger than it is.
+    meter.items(text.iter().filter(|byte| b",[{".contains(byte)).count())?;
+    meter.dicts(text.iter().filter(|byte| **byte == b'{').count())?;
     let text = zeroize::Zeroizing::new(String::from_utf8_lossy(text).into_owned());
     // serde's text is dropped: it quotes the input.
     let parsed = serde_json::from_str(&text).map_err(|_| Reason::ExecutionFailed)?;
@@ -142,8 +145,12 @@ fn taken(value: serde_json::Value, meter: &mut Meter) -> Result<Value, Reason> {
         serde_json::Value::Number(n) => Value::Float(n.as_f64().ok_or(Reason::ExecutionFailed)?),
         serde_json::Value::String(text) => Value::Text(Text::made(text.into_bytes(), meter)?),
         serde_json::Value::Array(items) => {
-            let items = items.into_iter().map(|item| taken(item, meter)).collect::<Result<_, _>>()?;
-            Value::List(List::made(items, meter)?)
+            let mut taken_items = Items::default();
+            for item in items {
+                let item = taken(item, meter)?;
+                taken_items.push(item, meter)?;
+            }
+            Value::List(List::made(taken_items)?)
         }
         serde_json::Value::Object(entries) => {
             let entries = entries

@@ -140,6 +140,9 @@ struct Lexer<'s> {
     tokens: Vec<Token<'s>>,
 }
 
+/// The most parts that one template may have: each takes some hundred bytes while it is rendered.
+const MAX_TOKENS: usize = 1 << 16;
+
 const SPACE: [char; 4] = [' ', '\t', '\r', '\n'];
 
 fn is_word(c: char) -> bool {
@@ -210,6 +213,9 @@ impl<'s> Lexer<'s> {
         self.parentheses = 0;
         loop {
             let from = self.at;
+            if self.tokens.len() > MAX_TOKENS {
+                return Err(Mistake { at: from, reason: Reason::TooMuchWork });
+            }
             if self.right_delimiter() {
                 if self.parentheses > 0 {
                     return mistake(from);

@@ -1,7 +1,7 @@
 //! Regular expressions as Go's: the same syntax, ASCII classes, linear time.
 //!
-//! A pattern is compiled once per object. Compiling and every search are paid for, so a search
-//! that starts over many times costs what it costs.
+//! A pattern that is used again is compiled once, unless too many others came between. Compiling and every search are
+//! paid for, so a search that starts over many times costs what it costs.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -11,12 +11,15 @@ use regex::bytes::{Regex, RegexBuilder};
 
 use super::Reason;
 use super::functions::Call;
-use super::value::{Buffer, Outcome, Text, Value};
+use super::value::{Buffer, Items, List, Outcome, Text, Value};
 
 /// What compiling one pattern costs; with [`MAX_SIZE`] about a millisecond of work.
 const COMPILE: usize = 128 << 10;
 /// The largest compiled pattern, in bytes.
 const MAX_SIZE: usize = 256 << 10;
+
+/// How many compiled patterns are kept at once.
+const KEPT: usize = 16;
 
 /// Compiled patterns by their source.
 #[derive(Default)]
@@ -37,6 +40,9 @@ fn compiled(call: &mut Call<'_>) -> Result<Rc<Regex>, Reason> {
         .build()
         .map_err(|_| Reason::ExecutionFailed)?;
     let regex = Rc::new(regex);
+    if call.patterns.0.len() == KEPT {
+        call.patterns.0.clear();
+    }
     call.patterns.0.insert(source.clone(), regex.clone());
     Ok(regex)
 }
@@ -154,11 +160,11 @@ pub(super) fn find_all(call: &mut Call<'_>) -> Outcome {
 }
 
 fn parts<'a>(call: &mut Call<'_>, parts: impl Iterator<Item = &'a [u8]>) -> Outcome {
-    let mut items = Vec::new();
+    let mut items = Items::default();
     for part in parts {
-        items.push(Value::Text(Text::made(part.to_vec(), call.meter)?));
+        items.push(Value::Text(Text::made(part.to_vec(), call.meter)?), call.meter)?;
     }
-    Ok(Value::List(super::value::List::made(items, call.meter)?))
+    Ok(Value::List(List::made(items)?))
 }
 
 /// `$1` and `${name}` in the replacement stand for groups, unless it is literal.
@@ -196,7 +202,7 @@ pub(super) fn split(call: &mut Call<'_>) -> Outcome {
     let (text, found) = matches(call, most)?;
     let has_pattern = !call.text(0)?.is_empty();
     if most == 0 {
-        return Ok(Value::List(super::value::List::made(Vec::new(), call.meter)?));
+        return Ok(Value::List(List::made(Items::default())?));
     }
     if has_pattern && text.is_empty() {
         return parts(call, std::iter::once(text));

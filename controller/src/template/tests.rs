@@ -68,6 +68,11 @@ fn work_is_bounded_however_it_is_asked_for() {
         "{{ range $i := until 5000 }}{{ $x := regexMatch (print \"(a{1,20}){1,20}\" $i) \"a\" }}{{ end }}",
         "{{ range until 100000 }}{{ $x := upper $.p }}{{ $y := printf \"%4000d\" 1 }}{{ end }}",
         "{{ $l := until 5000 }}{{ range 50 }}{{ $x := uniq $l }}{{ end }}",
+        "{{ $s := repeat 500000 \"1\" }}{{ range 1000 }}{{ $x := float64 $s }}{{ end }}",
+        "{{ $s := repeat 500000 \"1\" }}{{ range 1000 }}{{ $x := int $s }}{{ end }}",
+        "{{ $s := repeat 500000 \"1\" }}{{ range 1000 }}{{ $x := max $s $s }}{{ end }}",
+        "{{ $s := repeat 500000 \"1\" }}{{ range 1000 }}{{ $x := index (dict $s 1) $s }}{{ end }}",
+        "{{ $s := repeat 500000 \"1\" }}{{ range 1000 }}{{ $x := dig $s 1 (dict $s 1) }}{{ end }}",
         "{{ fromJson (printf \"%s1%s\" (repeat 100 \"[\") (repeat 100 \"]\")) }}",
     ] {
         assert_eq!(reason(source), Reason::TooMuchWork, "{}", &source[..source.len().min(80)]);

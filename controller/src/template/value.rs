@@ -14,10 +14,12 @@ use super::Reason;
 
 /// What one evaluated expression costs.
 pub(super) const STEP: usize = 16;
-/// What a byte costs that comes into being. With [`WORK`] this bounds memory to 8 MiB.
+/// What a byte costs that comes into being. With [`WORK`] this bounds strings to 8 MiB.
 const BYTE_MADE: usize = 4;
-/// What an element of a list or dict costs that comes into being.
-const ITEM_MADE: usize = 128;
+/// What a string, or an element of a list or dict, costs that comes into being: some 60 bytes.
+const ITEM_MADE: usize = 256;
+/// What a dict costs besides its entries, in elements: the first of them brings room for eleven.
+const DICT_MADE: usize = 4;
 /// The work that all templates of one object may do together.
 pub(super) const WORK: usize = 32 << 20;
 /// The longest single string, and the longest output of one object.
@@ -47,6 +49,16 @@ impl Meter {
     /// Pays for looking at `count` things that cost a step each.
     pub(super) fn steps(&mut self, count: usize) -> Result<(), Reason> {
         self.spend(count.saturating_mul(STEP))
+    }
+
+    /// Pays for elements that are about to take memory.
+    pub(super) fn items(&mut self, count: usize) -> Result<(), Reason> {
+        self.spend(count.saturating_mul(ITEM_MADE))
+    }
+
+    /// Pays for dicts that are about to take memory, without their entries.
+    pub(super) fn dicts(&mut self, count: usize) -> Result<(), Reason> {
+        self.items(count.saturating_mul(DICT_MADE))
     }
 
     fn pay_for_bytes(&mut self, count: usize) -> Result<(), Reason> {
@@ -144,6 +156,7 @@ impl Text {
         if bytes.len() > MAX_BYTES {
             return Err(Reason::OutputTooLarge);
         }
+        meter.items(1)?;
         meter.pay_for_bytes(bytes.len())?;
         Ok(Self(Rc::new(bytes)))
     }
@@ -184,9 +197,36 @@ struct ListBody {
     nesting: usize,
 }
 
+/// Elements that become a list, each paid for before it takes memory.
+#[derive(Default)]
+pub(super) struct Items(Vec<Value>);
+
+impl Items {
+    pub(super) fn push(&mut self, item: Value, meter: &mut Meter) -> Result<(), Reason> {
+        meter.items(1)?;
+        self.0.push(item);
+        Ok(())
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn as_slice(&self) -> &[Value] {
+        &self.0
+    }
+}
+
+impl IntoIterator for Items {
+    type Item = Value;
+    type IntoIter = std::vec::IntoIter<Value>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
 impl List {
-    pub(super) fn made(items: Vec<Value>, meter: &mut Meter) -> Result<Self, Reason> {
-        meter.spend(items.len().saturating_mul(ITEM_MADE))?;
+    pub(super) fn made(Items(items): Items) -> Result<Self, Reason> {
         let nesting = nesting_above(items.iter())?;
         Ok(Self(Rc::new(ListBody { items, nesting })))
     }
@@ -207,7 +247,8 @@ struct DictBody {
 
 impl Dict {
     pub(super) fn made(entries: BTreeMap<Text, Value>, meter: &mut Meter) -> Result<Self, Reason> {
-        meter.spend(entries.len().saturating_mul(ITEM_MADE))?;
+        meter.dicts(1)?;
+        meter.items(entries.len())?;
         Self::free(entries)
     }
 

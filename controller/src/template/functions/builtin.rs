@@ -84,7 +84,10 @@ fn index(call: &mut Call<'_>) -> Outcome {
         value = match (&value, key) {
             (Value::List(list), Value::Int(i)) => at(*i, list.items())?.clone(),
             (Value::Text(text), Value::Int(i)) => Value::Int(i64::from(*at(*i, text)?)),
-            (Value::Dict(dict), Value::Text(key)) => dict.entries().get(key).cloned().unwrap_or(Value::Nil),
+            (Value::Dict(dict), Value::Text(key)) => {
+                call.meter.spend(key.len())?;
+                dict.entries().get(key).cloned().unwrap_or(Value::Nil)
+            }
             _ => return Err(Reason::ExecutionFailed),
         };
     }
@@ -111,7 +114,7 @@ fn slice(call: &mut Call<'_>) -> Outcome {
         Value::List(list) => {
             let items = list.items();
             let part = items.get(bound(1, 0)?..bound(2, items.len())?).ok_or(Reason::ExecutionFailed)?;
-            call.made_list(part.to_vec())
+            call.made_list(part.iter().cloned())
         }
         _ => Err(Reason::ExecutionFailed),
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{ANY, Call, Function, function};
 use crate::template::Reason;
-use crate::template::value::{Dict, Outcome, Text, Value};
+use crate::template::value::{Dict, Items, List, Outcome, Text, Value};
 
 pub(super) const FUNCTIONS: &[Function] = &[
     function("default", 1, ANY, |call| {
@@ -21,8 +21,8 @@ pub(super) const FUNCTIONS: &[Function] = &[
         Value::Bool(holds) => Ok(call.argument(usize::from(!holds))?.clone()),
         _ => Err(Reason::ExecutionFailed),
     }),
-    function("list", 0, ANY, |call| call.made_list(call.arguments.to_vec())),
-    function("tuple", 0, ANY, |call| call.made_list(call.arguments.to_vec())),
+    function("list", 0, ANY, |call| call.made_list(call.arguments.iter().cloned())),
+    function("tuple", 0, ANY, |call| call.made_list(call.arguments.iter().cloned())),
     function("first", 1, 1, |call| Ok(call.list(0)?.first().cloned().unwrap_or(Value::Nil))),
     function("mustFirst", 1, 1, |call| Ok(call.list(0)?.first().cloned().unwrap_or(Value::Nil))),
     function("last", 1, 1, |call| Ok(call.list(0)?.last().cloned().unwrap_or(Value::Nil))),
@@ -66,7 +66,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
     function("dig", 3, ANY, dig),
     function("keys", 0, ANY, keys),
     function("values", 1, 1, |call| {
-        let values = call.dict(0)?.entries().values().cloned().collect();
+        let values = call.dict(0)?.entries().values().cloned();
         call.made_list(values)
     }),
     function("pick", 1, ANY, |call| chosen(call, true)),
@@ -84,40 +84,35 @@ pub(super) fn dict(call: &mut Call<'_>, entries: Vec<(Text, Value)>) -> Outcome 
 
 fn rest(call: &mut Call<'_>) -> Outcome {
     match call.list(0)? {
-        [_, rest @ ..] => call.made_list(rest.to_vec()),
+        [_, rest @ ..] => call.made_list(rest.iter().cloned()),
         [] => Ok(Value::Nil),
     }
 }
 
 fn initial(call: &mut Call<'_>) -> Outcome {
     match call.list(0)? {
-        [initial @ .., _] => call.made_list(initial.to_vec()),
+        [initial @ .., _] => call.made_list(initial.iter().cloned()),
         [] => Ok(Value::Nil),
     }
 }
 
 fn append(call: &mut Call<'_>) -> Outcome {
-    let mut items = call.list(0)?.to_vec();
-    items.push(call.argument(1)?.clone());
-    call.made_list(items)
+    let (items, last) = (call.list(0)?, call.argument(1)?);
+    call.made_list(items.iter().chain([last]).cloned())
 }
 
 fn prepend(call: &mut Call<'_>) -> Outcome {
-    let mut items = vec![call.argument(1)?.clone()];
-    items.extend_from_slice(call.list(0)?);
-    call.made_list(items)
+    let (items, first) = (call.list(0)?, call.argument(1)?);
+    call.made_list([first].into_iter().chain(items).cloned())
 }
 
 fn concat(call: &mut Call<'_>) -> Outcome {
-    let mut items = Vec::new();
-    for i in 0..call.arguments.len() {
-        items.extend_from_slice(call.list(i)?);
-    }
-    call.made_list(items)
+    let lists = (0..call.arguments.len()).map(|i| call.list(i)).collect::<Result<Vec<_>, _>>()?;
+    call.made_list(lists.into_iter().flatten().cloned())
 }
 
 fn reverse(call: &mut Call<'_>) -> Outcome {
-    let items = call.list(0)?.iter().rev().cloned().collect();
+    let items = call.list(0)?.iter().rev().cloned();
     call.made_list(items)
 }
 
@@ -131,23 +126,23 @@ fn contains(call: &mut Call<'_>, items: &[Value], wanted: &Value) -> Result<bool
 }
 
 fn uniq(call: &mut Call<'_>) -> Outcome {
-    let mut items: Vec<Value> = Vec::new();
+    let mut items = Items::default();
     for item in call.list(0)? {
-        if !contains(call, &items, item)? {
-            items.push(item.clone());
+        if !contains(call, items.as_slice(), item)? {
+            items.push(item.clone(), call.meter)?;
         }
     }
-    call.made_list(items)
+    Ok(Value::List(List::made(items)?))
 }
 
 fn without(call: &mut Call<'_>) -> Outcome {
-    let mut items = Vec::new();
+    let mut items = Items::default();
     for item in call.list(0)? {
         if !contains(call, &call.arguments[1..], item)? {
-            items.push(item.clone());
+            items.push(item.clone(), call.meter)?;
         }
     }
-    call.made_list(items)
+    Ok(Value::List(List::made(items)?))
 }
 
 fn has(call: &mut Call<'_>) -> Outcome {
@@ -159,17 +154,18 @@ fn has(call: &mut Call<'_>) -> Outcome {
 }
 
 fn compact(call: &mut Call<'_>) -> Outcome {
-    let items = call.list(0)?.iter().filter(|item| item.is_true()).cloned().collect();
+    let items = call.list(0)?.iter().filter(|item| item.is_true()).cloned();
     call.made_list(items)
 }
 
 fn chunk(call: &mut Call<'_>) -> Outcome {
     let size = usize::try_from(call.int(0)?).ok().filter(|size| *size > 0).ok_or(Reason::ExecutionFailed)?;
-    let mut chunks = Vec::new();
+    let mut chunks = Items::default();
     for part in call.list(1)?.chunks(size) {
-        chunks.push(call.made_list(part.to_vec())?);
+        let chunk = call.made_list(part.iter().cloned())?;
+        chunks.push(chunk, call.meter)?;
     }
-    call.made_list(chunks)
+    Ok(Value::List(List::made(chunks)?))
 }
 
 fn make_dict(call: &mut Call<'_>) -> Outcome {
@@ -186,12 +182,15 @@ fn make_dict(call: &mut Call<'_>) -> Outcome {
 }
 
 fn pluck(call: &mut Call<'_>) -> Outcome {
-    let key = call.text(0)?;
-    let mut found = Vec::new();
+    let mut found = Items::default();
     for i in 1..call.arguments.len() {
-        found.extend(call.dict(i)?.entries().get(key).cloned());
+        // Looked for once more, and paid for once more.
+        let key = call.text(0)?;
+        if let Some(value) = call.dict(i)?.entries().get(key) {
+            found.push(value.clone(), call.meter)?;
+        }
     }
-    call.made_list(found)
+    Ok(Value::List(List::made(found)?))
 }
 
 fn dig(call: &mut Call<'_>) -> Outcome {
@@ -199,6 +198,7 @@ fn dig(call: &mut Call<'_>) -> Outcome {
     let mut value = dict;
     for key in keys {
         let (Value::Dict(dict), Value::Text(key)) = (value, key) else { return Err(Reason::ExecutionFailed) };
+        call.meter.spend(key.len())?;
         match dict.entries().get(key) {
             Some(found) => value = found,
             None => return Ok(otherwise.clone()),
@@ -208,11 +208,8 @@ fn dig(call: &mut Call<'_>) -> Outcome {
 }
 
 fn keys(call: &mut Call<'_>) -> Outcome {
-    let mut keys = Vec::new();
-    for i in 0..call.arguments.len() {
-        keys.extend(call.dict(i)?.entries().keys().cloned().map(Value::Text));
-    }
-    call.made_list(keys)
+    let dicts = (0..call.arguments.len()).map(|i| call.dict(i)).collect::<Result<Vec<_>, _>>()?;
+    call.made_list(dicts.into_iter().flat_map(|dict| dict.entries().keys()).cloned().map(Value::Text))
 }
 
 fn chosen(call: &mut Call<'_>, named: bool) -> Outcome {

@@ -1,26 +1,28 @@
 //! sprig's arithmetic. Whole numbers wrap around as Go's do.
 
+use zeroize::Zeroizing;
+
 use super::{ANY, Call, Function, function};
 use crate::template::Reason;
 use crate::template::value::{Buffer, Outcome, Value};
 
 pub(super) const FUNCTIONS: &[Function] = &[
-    function("int", 1, 1, |call| Ok(Value::Int(to_int(call.argument(0)?)))),
-    function("int64", 1, 1, |call| Ok(Value::Int(to_int(call.argument(0)?)))),
-    function("float64", 1, 1, |call| Ok(Value::Float(to_float(call.argument(0)?)))),
+    function("int", 1, 1, |call| Ok(Value::Int(number(call, 0)?))),
+    function("int64", 1, 1, |call| Ok(Value::Int(number(call, 0)?))),
+    function("float64", 1, 1, |call| Ok(Value::Float(float(call, 0)?))),
     function("atoi", 1, 1, atoi),
     function("toDecimal", 1, 1, to_decimal),
-    function("add", 0, ANY, |call| Ok(Value::Int(ints(call).fold(0, i64::wrapping_add)))),
-    function("add1", 1, 1, |call| Ok(Value::Int(to_int(call.argument(0)?).wrapping_add(1)))),
+    function("add", 0, ANY, |call| folded(call, i64::wrapping_add)),
+    function("add1", 1, 1, |call| Ok(Value::Int(number(call, 0)?.wrapping_add(1)))),
     function("sub", 2, 2, |call| binary(call, |a, b| Some(a.wrapping_sub(b)))),
     function("div", 2, 2, |call| binary(call, |a, b| if b == 0 { None } else { Some(a.wrapping_div(b)) })),
     function("mod", 2, 2, |call| binary(call, |a, b| if b == 0 { None } else { Some(a.wrapping_rem(b)) })),
-    function("mul", 1, ANY, |call| Ok(Value::Int(ints(call).fold(1, i64::wrapping_mul)))),
-    function("max", 1, ANY, |call| ints(call).max().map(Value::Int).ok_or(Reason::ExecutionFailed)),
-    function("biggest", 1, ANY, |call| ints(call).max().map(Value::Int).ok_or(Reason::ExecutionFailed)),
-    function("min", 1, ANY, |call| ints(call).min().map(Value::Int).ok_or(Reason::ExecutionFailed)),
-    function("floor", 1, 1, |call| Ok(Value::Float(to_float(call.argument(0)?).floor()))),
-    function("ceil", 1, 1, |call| Ok(Value::Float(to_float(call.argument(0)?).ceil()))),
+    function("mul", 1, ANY, |call| folded(call, i64::wrapping_mul)),
+    function("max", 1, ANY, |call| folded(call, i64::max)),
+    function("biggest", 1, ANY, |call| folded(call, i64::max)),
+    function("min", 1, ANY, |call| folded(call, i64::min)),
+    function("floor", 1, 1, |call| Ok(Value::Float(float(call, 0)?.floor()))),
+    function("ceil", 1, 1, |call| Ok(Value::Float(float(call, 0)?.ceil()))),
     function("round", 2, 3, round),
     function("until", 1, 1, |call| {
         let count = call.int(0)?;
@@ -38,23 +40,35 @@ pub(super) fn int(n: usize) -> Outcome {
     i64::try_from(n).map(Value::Int).map_err(|_| Reason::ExecutionFailed)
 }
 
-fn ints(call: &Call<'_>) -> impl Iterator<Item = i64> {
-    call.arguments.iter().map(to_int)
+/// What a byte costs that a number is read from.
+const DIGIT: usize = 4;
+
+/// All arguments, as whole numbers, from the first on; none make 0.
+fn folded(call: &mut Call<'_>, of: fn(i64, i64) -> i64) -> Outcome {
+    let mut numbers = (0..call.arguments.len()).map(|i| number(call, i));
+    let first = numbers.next().transpose()?.unwrap_or(0);
+    numbers.try_fold(first, |all, next| Ok(of(all, next?))).map(Value::Int)
 }
 
 fn binary(call: &mut Call<'_>, of: fn(i64, i64) -> Option<i64>) -> Outcome {
-    of(to_int(call.argument(0)?), to_int(call.argument(1)?)).map(Value::Int).ok_or(Reason::ExecutionFailed)
+    of(number(call, 0)?, number(call, 1)?).map(Value::Int).ok_or(Reason::ExecutionFailed)
 }
 
 /// Anything as a whole number; what is none is 0.
-fn to_int(value: &Value) -> i64 {
-    match value {
+fn number(call: &mut Call<'_>, index: usize) -> Result<i64, Reason> {
+    Ok(match call.argument(index)? {
         Value::Int(n) => *n,
         Value::Float(f) => *f as i64,
         Value::Bool(b) => i64::from(*b),
-        Value::Text(text) => std::str::from_utf8(text).ok().and_then(parse_int).unwrap_or(0),
+        Value::Text(text) => digits(call, text)?.and_then(parse_int).unwrap_or(0),
         _ => 0,
-    }
+    })
+}
+
+/// A text as one that a number is read from, paid for.
+fn digits<'t>(call: &mut Call<'_>, text: &'t [u8]) -> Result<Option<&'t str>, Reason> {
+    call.meter.spend(text.len().saturating_mul(DIGIT))?;
+    Ok(std::str::from_utf8(text).ok())
 }
 
 /// A literal with Go's base prefixes; `.000` at the end is ignored.
@@ -78,18 +92,19 @@ fn parse_int(text: &str) -> Option<i64> {
     if is_misplaced || digits.starts_with(['+', '-']) {
         return None;
     }
-    let magnitude = i128::from(u64::from_str_radix(&digits.replace('_', ""), radix).ok()?);
+    let digits = Zeroizing::new(digits.replace('_', ""));
+    let magnitude = i128::from(u64::from_str_radix(&digits, radix).ok()?);
     i64::try_from(if negative { -magnitude } else { magnitude }).ok()
 }
 
-fn to_float(value: &Value) -> f64 {
-    match value {
+fn float(call: &mut Call<'_>, index: usize) -> Result<f64, Reason> {
+    Ok(match call.argument(index)? {
         Value::Int(n) => *n as f64,
         Value::Float(f) => *f,
         Value::Bool(b) => f64::from(u8::from(*b)),
-        Value::Text(text) => std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).unwrap_or(0.0),
+        Value::Text(text) => digits(call, text)?.and_then(|text| text.parse().ok()).unwrap_or(0.0),
         _ => 0.0,
-    }
+    })
 }
 
 /// Like Go's: what does not fit is the nearest that does, what is no number is 0.
@@ -113,7 +128,7 @@ fn to_decimal(call: &mut Call<'_>) -> Outcome {
 }
 
 fn round(call: &mut Call<'_>) -> Outcome {
-    let value = to_float(call.argument(0)?);
+    let value = float(call, 0)?;
     let places = i32::try_from(call.int(1)?).map_err(|_| Reason::ExecutionFailed)?;
     let on = match call.arguments.get(2) {
         None => 0.5,
@@ -134,7 +149,7 @@ fn counted(call: &mut Call<'_>, start: i64, stop: i64, step: i64) -> Result<Vec<
         return Ok(numbers);
     }
     while if down { n > stop } else { n < stop } {
-        call.meter.steps(1)?;
+        call.meter.steps(4)?;
         numbers.push(n);
         match n.checked_add(step) {
             Some(next) => n = next,
@@ -146,7 +161,7 @@ fn counted(call: &mut Call<'_>, start: i64, stop: i64, step: i64) -> Result<Vec<
 
 fn counted_list(call: &mut Call<'_>, start: i64, stop: i64, step: i64) -> Outcome {
     let numbers = counted(call, start, stop, step)?;
-    call.made_list(numbers.into_iter().map(Value::Int).collect())
+    call.made_list(numbers.into_iter().map(Value::Int))
 }
 
 /// `seq LAST`, `seq FIRST LAST`, `seq FIRST STEP LAST`: numbers with spaces between them.

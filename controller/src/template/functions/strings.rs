@@ -4,7 +4,7 @@ use super::{ANY, Call, Function, function};
 use crate::template::Reason;
 use crate::template::format;
 use crate::template::pattern;
-use crate::template::value::{Buffer, Outcome, Text, Value, runes};
+use crate::template::value::{Buffer, Items, List, Outcome, Text, Value, runes};
 
 pub(super) const FUNCTIONS: &[Function] = &[
     function("trim", 1, 1, |call| {
@@ -83,8 +83,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
     function("splitn", 3, 3, splitn),
     function("splitList", 2, 2, |call| {
         let (separator, text) = (call.text(0)?, call.text(1)?);
-        let parts = split(call, separator, text, ANY)?;
-        call.made_list(parts)
+        Ok(Value::List(List::made(split(call, separator, text, ANY)?)?))
     }),
     function("sortAlpha", 1, 1, sort_alpha),
     function("fail", 1, 1, |_| Err(Reason::ExecutionFailed)),
@@ -301,12 +300,12 @@ fn sort_alpha(call: &mut Call<'_>) -> Outcome {
     call.meter.spend(bytes.saturating_mul(rounds))?;
     call.meter.steps(strings.len().saturating_mul(rounds))?;
     strings.sort();
-    call.made_list(strings.into_iter().map(Value::Text).collect())
+    call.made_list(strings.into_iter().map(Value::Text))
 }
 
 /// At most `most` parts; an empty separator splits into characters.
-fn split(call: &mut Call<'_>, separator: &[u8], text: &[u8], most: usize) -> Result<Vec<Value>, Reason> {
-    let mut parts = Vec::new();
+fn split(call: &mut Call<'_>, separator: &[u8], text: &[u8], most: usize) -> Result<Items, Reason> {
+    let mut parts = Items::default();
     let mut rest = text;
     while parts.len() + 1 < most {
         let (part, skip) = if separator.is_empty() {
@@ -321,11 +320,11 @@ fn split(call: &mut Call<'_>, separator: &[u8], text: &[u8], most: usize) -> Res
             }
         };
         call.meter.steps(1)?;
-        parts.push(Value::Text(Text::made(rest[..part].to_vec(), call.meter)?));
+        parts.push(Value::Text(Text::made(rest[..part].to_vec(), call.meter)?), call.meter)?;
         rest = &rest[part + skip..];
     }
     if !(separator.is_empty() && text.is_empty()) {
-        parts.push(Value::Text(Text::made(rest.to_vec(), call.meter)?));
+        parts.push(Value::Text(Text::made(rest.to_vec(), call.meter)?), call.meter)?;
     }
     Ok(parts)
 }
