@@ -12,7 +12,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 
 /// All answers, and all values that wait for a look, together.
-const ALL: usize = 64 << 20;
+const ALL: usize = 32 << 20;
 /// What one store may take of that.
 const SHARE: usize = ALL / 2;
 /// What a request begins with: most answers need no more.

@@ -35,7 +35,7 @@ use super::{
 /// How many reads of one plan are under way at once.
 const AT_ONCE: usize = 8;
 /// What the answers to one plan may have together: several times a Secret, for not every field of them is wanted.
-const LARGEST_SUM: usize = 8 << 20;
+const LARGEST_SUM: usize = 4 << 20;
 /// How many plans are made values of at once.
 const COMPOSING: usize = 2;
 
