@@ -1,10 +1,14 @@
 //! Which Secret was read, and what of it has to become ours: what a decision hands to the guarded write.
 //!
-//! Secret -> decide -> [`Facts`], [`TakeOver`] -> apply.
+//! Secret -> decide -> [`Facts`], [`TakeOver`] -> apply; [`wipe`] when it is done with.
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
+use k8s_openapi::{
+    api::core::v1::Secret,
+    apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta},
+};
+use zeroize::Zeroize;
 
 use crate::fields::Part;
 
@@ -25,6 +29,11 @@ impl Facts {
             resource_version: metadata.resource_version.clone().unwrap_or_default(),
         }
     }
+}
+
+/// Clears the values of a Secret that was read or made; the buffers that they came through are not ours to clear.
+pub fn wipe(secret: &mut Secret) {
+    secret.data.iter_mut().flat_map(|data| data.values_mut()).for_each(|value| value.0.zeroize());
 }
 
 /// What one JSON patch does before the apply.

@@ -722,7 +722,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_ends_however_busy_it_is() {
-        let server = Server::start(Limits { connection: Duration::from_millis(200), ..Limits::default() }).await;
+        let server = Server::start(Limits { connection: Duration::from_secs(2), ..Limits::default() }).await;
         let mut stream = server.connect().await;
         let mut answers = 0;
         let mut buffer = [0; 4096];

@@ -224,7 +224,7 @@ pub fn next_of_store(object: &VaultStore, health: &StoreHealth, now: Timestamp) 
 fn keys_in_use(object: &SealedSecret) -> Vec<String> {
     let tokens = object.spec.encrypted_data.values().filter_map(|token| token.parse::<Token>().ok());
     let ids: BTreeSet<_> = tokens.map(|token| token.key_id()).collect();
-    ids.iter().take(64).map(ToString::to_string).collect()
+    ids.iter().map(ToString::to_string).collect()
 }
 
 /// The status that a KeyRing should have.

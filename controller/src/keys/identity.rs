@@ -74,9 +74,13 @@ pub fn number(name: &str) -> Option<u32> {
 
 /// The Secret that holds a new identity.
 ///
-/// Immutable, because nothing ever changes an identity: a new one gets a new number.
+/// Immutable, because nothing ever changes an identity: a new one gets a new number. To be wiped after use.
 pub fn new_secret(namespace: &str, number: u32, identity: &Identity) -> Secret {
-    let text = format!("{}\n", *identity.to_secret_string());
+    let line = identity.to_secret_string();
+    // Sized at once: a growing buffer would leave a copy behind.
+    let mut text = Vec::with_capacity(line.len() + 1);
+    text.extend_from_slice(line.as_bytes());
+    text.push(b'\n');
     Secret {
         metadata: ObjectMeta {
             name: Some(format!("{IDENTITY_SECRET_PREFIX}{number}")),
@@ -85,7 +89,7 @@ pub fn new_secret(namespace: &str, number: u32, identity: &Identity) -> Secret {
         },
         type_: Some(IDENTITY_SECRET_TYPE.to_owned()),
         immutable: Some(true),
-        data: Some(BTreeMap::from([(IDENTITY_KEY.to_owned(), ByteString(text.into_bytes()))])),
+        data: Some(BTreeMap::from([(IDENTITY_KEY.to_owned(), ByteString(text))])),
         ..Secret::default()
     }
 }

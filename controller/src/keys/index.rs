@@ -20,8 +20,8 @@ pub struct KeyIndex {
 struct Entry {
     key: Option<RingKey>,
     state: State,
-    /// Whether a ring that proved the key has switched it off.
-    is_vetoed: bool,
+    /// The ring that proved the key and has switched it off.
+    vetoed_by: Option<String>,
     rings: Vec<String>,
 }
 
@@ -107,12 +107,14 @@ impl KeyIndex {
                 (Some(_), true, false) => State::Open,
             };
             let opened = key.opened.as_ref().filter(|_| state == State::Open).map(|(key, _)| key.clone());
-            let new = || Entry { key: None, state, is_vetoed: false, rings: Vec::new() };
+            let new = || Entry { key: None, state, vetoed_by: None, rings: Vec::new() };
             let entry = self.keys.entry(key.id).or_insert_with(new);
             entry.rings.push(ring.name.clone());
-            entry.is_vetoed |= key.is_disabled && key.is_proven;
+            if key.is_disabled && key.is_proven {
+                entry.vetoed_by.get_or_insert_with(|| ring.name.clone());
+            }
             // Disabled anywhere is disabled; otherwise the ring that opens it wins.
-            if entry.is_vetoed {
+            if entry.vetoed_by.is_some() {
                 (entry.state, entry.key) = (State::Disabled, None);
             } else if state == State::Open {
                 (entry.state, entry.key) = (state, opened);
@@ -123,7 +125,7 @@ impl KeyIndex {
     /// What may be done with this key.
     pub fn find(&self, id: KeyId) -> Found<'_> {
         let Some(entry) = self.keys.get(&id) else { return Found::Unknown };
-        let ring = entry.rings.first().map(String::as_str).unwrap_or_default();
+        let ring = entry.vetoed_by.as_ref().or(entry.rings.first()).map(String::as_str).unwrap_or_default();
         match (&entry.state, &entry.key) {
             (State::Open, Some(key)) => Found::Open(key),
             (State::Disabled, _) => Found::Disabled(ring),
@@ -201,8 +203,10 @@ mod tests {
         assert!(index.opens(key.id()));
         let reported: Vec<_> = findings.iter().map(|finding| (finding.ring.as_str(), finding.reason)).collect();
         assert_eq!(reported, [("a", KeyRingReason::KeyInTwoRings), ("b", KeyRingReason::KeyInTwoRings)]);
-        for rings in [[ring("a", &closed), ring("b", &open)], [ring("a", &open), ring("b", &closed)]] {
-            assert!(matches!(KeyIndex::new(&rings).0.find(key.id()), Found::Disabled(_)));
+        for (rings, by) in
+            [([ring("a", &closed), ring("b", &open)], "a"), ([ring("a", &open), ring("b", &closed)], "b")]
+        {
+            assert!(matches!(KeyIndex::new(&rings).0.find(key.id()), Found::Disabled(ring) if ring == by));
         }
     }
 

@@ -39,6 +39,7 @@ use super::{ClusterIdentity, KeyIndex, Memory, OpenedRing, identity, index::Find
 use crate::{
     apply::{DEADLINE, WriteError, Writer},
     error::{ApiError, within},
+    facts,
     report::Report,
     rewatch::{Soon, watch_error},
     settings::FirstRing,
@@ -232,8 +233,11 @@ impl Keeper {
             return;
         }
         opened.iter().for_each(|ring| memory.learn(ring));
-        if let Err(error) = self.provide(&identities, (config, &memory), has_identity_secret, has_ring).await {
-            self.complain(error);
+        match self.provide(&identities, (config, &memory), has_identity_secret, has_ring).await {
+            Ok(()) => self.complaint = None,
+            // Somebody else was faster: it is read again.
+            Err(Lack::Write(WriteError::Conflict)) => self.retry = Some(Instant::now() + RETRY),
+            Err(error) => self.complain(error),
         }
         if opened.iter().any(|ring| ring.reason == KeyRingReason::KeysRewritten) {
             self.retry.get_or_insert(Instant::now() + FORGIVENESS);
@@ -298,11 +302,15 @@ impl Keeper {
             config.as_ref().is_some_and(|config| config.annotations().contains_key(FIRST_RING_ANNOTATION));
         let mut wanted = identity::cluster_config_map(&self.namespace, own);
         wanted.data.get_or_insert_default().extend(memory.data());
-        if config.as_ref().and_then(|config| config.data.as_ref()) != wanted.data.as_ref()
-            || (has_ring && !had_first_ring)
-        {
+        // What others keep in it is theirs.
+        let held = config.as_ref().and_then(|config| config.data.as_ref());
+        let is_held = |(key, value): (&String, &String)| held.and_then(|held| held.get(key)) == Some(value);
+        if !wanted.data.iter().flatten().all(is_held) || (has_ring && !had_first_ring) {
+            // What was read, or read again: a line that a person took out meanwhile is not put back. Absent: see `apply`.
+            let version = config.as_ref().map_or_else(|| Some("1".to_owned()), ResourceExt::resource_version);
             let mut body = json!({
-                "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": CLUSTER_CONFIG_MAP}, "data": wanted.data,
+                "apiVersion": "v1", "kind": "ConfigMap", "data": wanted.data,
+                "metadata": {"name": CLUSTER_CONFIG_MAP, "resourceVersion": version},
             });
             if has_ring || had_first_ring {
                 body["metadata"]["annotations"] = json!({FIRST_RING_ANNOTATION: "made"});
@@ -319,7 +327,10 @@ impl Keeper {
     async fn make_identity(&self) -> Result<(), Lack> {
         let identity = Identity::generate().map_err(|_| Lack::Randomness)?;
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
-        self.writer.create(&secrets, &identity::new_secret(&self.namespace, 1, &identity)).await?;
+        let mut secret = identity::new_secret(&self.namespace, 1, &identity);
+        let made = self.writer.create(&secrets, &secret).await;
+        facts::wipe(&mut secret);
+        facts::wipe(&mut made?);
         info!(key = %identity.recipient().key_id(), "made the first identity");
         Ok(())
     }
@@ -417,16 +428,17 @@ impl Picture {
     fn see_identity(&mut self, event: watcher::Event<Secret>) -> News {
         match event {
             watcher::Event::Init => self.identities_listed = BTreeMap::new(),
-            watcher::Event::InitApply(secret) => drop(self.identities_listed.insert(secret.name_any(), read(&secret))),
+            watcher::Event::InitApply(secret) => self.identities_listed.extend([taken(secret)]),
             watcher::Event::InitDone => {
                 self.identities = Some(std::mem::take(&mut self.identities_listed));
                 return News::Keys;
             }
             watcher::Event::Apply(secret) => {
-                self.identities.get_or_insert_default().insert(secret.name_any(), read(&secret));
+                self.identities.get_or_insert_default().extend([taken(secret)]);
                 return News::Keys;
             }
-            watcher::Event::Delete(secret) => {
+            watcher::Event::Delete(mut secret) => {
+                facts::wipe(&mut secret);
                 self.identities.get_or_insert_default().remove(&secret.name_any());
                 return News::Keys;
             }
@@ -496,14 +508,13 @@ fn outline(ring: KeyRing) -> KeyRing {
     }
 }
 
-fn read(secret: &Secret) -> Option<ClusterIdentity> {
-    match identity::read(secret) {
-        Ok(identity) => Some(identity),
-        Err(error) => {
-            error!(secret = secret.name_any(), "an identity Secret is skipped: {error}");
-            None
-        }
-    }
+/// The identity in a Secret, if there is one, by its name.
+fn taken(mut secret: Secret) -> (String, Option<ClusterIdentity>) {
+    let name = secret.name_any();
+    let read =
+        identity::read(&secret).inspect_err(|error| error!(secret = name, "an identity Secret is skipped: {error}"));
+    facts::wipe(&mut secret);
+    (name, read.ok())
 }
 
 fn key(ring: &impl Resource) -> Key {

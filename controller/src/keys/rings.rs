@@ -91,7 +91,8 @@ pub fn open(object: &KeyRing, identities: &[ClusterIdentity], remembered: &[Reme
         match prove(&object.spec, &ring, &keys) {
             Ok(()) => {
                 keys.iter_mut().for_each(|key| key.is_proven = true);
-                (KeyRingReason::Opened, format!("opens {} of {} keys", keys.len(), keys.len()))
+                let open = keys.iter().filter(|key| !key.is_disabled).count();
+                (KeyRingReason::Opened, format!("opens {open} of {} keys", keys.len()))
             }
             Err(message) => (KeyRingReason::NotProven, message),
         }

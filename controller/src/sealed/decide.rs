@@ -8,10 +8,10 @@ use kube::ResourceExt;
 use seal_crds::{SealedSecret, condition::SealedSecretReason as Reason, sealed_secret::SpecError};
 use seal_envelope::{BindingError, DataKey, KeyId, OpenError, Place, SealedFor, Token, TokenError};
 use std::time::Duration;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use crate::{
-    facts::{Facts, TakeOver},
+    facts::{self, Facts, TakeOver},
     fields::Fields,
     keys::{Found, KeyIndex},
     target::{self, Claim, Desired, Difference, Values},
@@ -50,10 +50,9 @@ pub enum Live {
 }
 
 impl Drop for Live {
-    /// Clears the values that were read; the buffers that they came through are not ours to clear.
     fn drop(&mut self) {
         if let Self::Present(secret) = self {
-            secret.data.iter_mut().flat_map(|data| data.values_mut()).for_each(|value| value.0.zeroize());
+            facts::wipe(secret);
         }
     }
 }
