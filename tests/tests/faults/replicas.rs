@@ -250,7 +250,7 @@ fn a_leader_that_is_asked_to_end_hands_over_at_once() {
         first.process().signal(rustix::process::Signal::TERM)?;
         let end = first.process().wait()?;
         assert!(end.success(), "a graceful end: {end}");
-        wait::until_within(Duration::from_secs(5), "the other replica leads and works", || async {
+        wait::until_within(Duration::from_secs(10), "the other replica leads and works", || async {
             stage.establish("db", &[("password", "1")]).await.map(Some)
         })
         .await

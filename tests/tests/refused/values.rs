@@ -213,10 +213,9 @@ fn tries(log: &str, namespace: &str, name: &str) -> Result<Vec<Try>> {
 }
 
 #[test]
-fn a_kind_that_cannot_be_read_stops_no_other_object() {
+fn values_of_no_format_stop_no_other_object() {
     in_namespace(|space| async move {
         let (stage, _) = Stage::shared(space).await?;
-        // What the CRD lets through and the type does not: a status of a later version, an odd name.
         stage.establish("good", &[("password", "1")]).await?;
         for number in 0..5 {
             let name = format!("bad-{number}");
