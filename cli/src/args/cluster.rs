@@ -13,7 +13,7 @@ Examples:
 /// Start sealing in this repository: pin key rings in `.seal/`
 ///
 /// From then on `.seal/keyrings/NAME.yaml` is what sealing reads, never the network: commit it. Compare the ids shown
-/// with those that the cluster's administrator sees. Also writes `.seal/config.yaml`, where there is none.
+/// with those of whoever made the ring. Also writes `.seal/config.yaml`, where there is none.
 #[derive(Args)]
 #[command(after_long_help = INIT_EXAMPLES)]
 pub(crate) struct InitArgs {
@@ -36,7 +36,7 @@ pub(crate) struct InitArgs {
     #[arg(long, value_name = "NAME", requires = "from_cluster")]
     pub(crate) ring: Option<String>,
 
-    /// Accept changes of a pinned ring without asking
+    /// Accept changes of a pinned ring, and rings that the cluster does not accept, without asking
     #[arg(short, long)]
     pub(crate) yes: bool,
 }

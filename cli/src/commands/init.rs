@@ -4,6 +4,8 @@ use std::path::Path;
 
 use seal_crds::{
     KeyRing,
+    condition::{self, READY, TRUE},
+    key_ring::KeyRingStatus,
     output::{RefusedOutput, check_annotation, check_label},
 };
 use seal_envelope::Ring;
@@ -44,12 +46,18 @@ pub(crate) fn run(args: InitArgs) -> Result<()> {
     let fetched = if args.from_cluster {
         let cluster = Cluster::connect(args.cluster.context.as_deref(), args.cluster.kubeconfig.as_deref())?;
         let rings = cluster.key_rings(&args.namespace)?;
-        chosen(rings, args.ring.as_deref(), &args.namespace)?.into_iter().map(clean).collect()
+        let rings = chosen(rings, args.ring.as_deref(), &args.namespace)?;
+        rings.iter().try_for_each(|ring| accept(ring, &args.namespace, args.yes))?;
+        rings.into_iter().map(clean).collect()
     } else {
         args.files.iter().map(|file| Ok(config::read_ring(file)?.manifest)).collect::<Result<Vec<_>>>()?
     };
+    let mut has_new = false;
     for manifest in &fetched {
-        pin(&root, manifest, args.yes)?;
+        has_new |= pin(&root, manifest, args.yes)?;
+    }
+    if has_new {
+        output::say("compare these ids with those of whoever made the ring: `seal ring status` shows them there");
     }
     let rules = root.join(".seal/config.yaml");
     if files::read_if_exists(&rules)?.is_none() {
@@ -79,6 +87,60 @@ fn chosen(rings: Vec<KeyRing>, name: Option<&str>, namespace: &str) -> Result<Ve
     Ok(rings)
 }
 
+/// Sees that the cluster accepts the ring, or that the person does all the same.
+///
+/// It is the one moment at which a laptop has the verdict of somebody who can check the proof. Whoever may write a ring
+/// can put a key of their own into it; only the verdict tells.
+fn accept(ring: &KeyRing, namespace: &str, yes: bool) -> Result<()> {
+    let name = ring.metadata.name.as_deref().unwrap_or_default();
+    let details = format!("`kubectl describe keyring {name} -n {namespace}` says more");
+    let what = match verdict(ring) {
+        Verdict::Accepted => return Ok(()),
+        Verdict::None => {
+            output::warn(&format!("no controller has looked at the ring `{name}` yet, as it is now"));
+            output::hint(&format!("the ids below may be anybody's; wait for Ready: {details}"));
+            return Ok(());
+        }
+        Verdict::Refused(what) => what,
+    };
+    output::warn(&format!("the cluster does not accept the ring `{name}`: {what}"));
+    let nobody = Error::request(format!("the ring `{name}` is not pinned: the cluster does not accept it"))
+        .hint("what is sealed to it may be for somebody else, and may not open there")
+        .hint(details)
+        .hint("another one: --ring NAME; this one all the same: --yes");
+    confirm("Pin it all the same?", yes, nobody)
+}
+
+/// What the cluster's controller says of a ring.
+enum Verdict {
+    Accepted,
+    /// Nothing, or of an earlier state of it.
+    None,
+    Refused(String),
+}
+
+fn verdict(ring: &KeyRing) -> Verdict {
+    let Some(status) = &ring.status else { return Verdict::None };
+    let Some(ready) = condition::find(&status.conditions, READY) else { return Verdict::None };
+    if status.observed_generation != ring.metadata.generation {
+        return Verdict::None;
+    }
+    if ready.status != TRUE {
+        return Verdict::Refused(format!("{}: {}", ready.reason, ready.message));
+    }
+    // Other findings (a key in two rings) may stand where the lack of a proof would.
+    match ring.ring().ok().and_then(|ring| unproven(&ring, status)) {
+        Some(id) => Verdict::Refused(format!("no proof covers its key {id}")),
+        None => Verdict::Accepted,
+    }
+}
+
+/// The first key of the ring that is not proven in the cluster.
+fn unproven(ring: &Ring, status: &KeyRingStatus) -> Option<String> {
+    let mut ids = ring.keys().iter().map(|key| key.key_id().to_string());
+    ids.find(|id| !status.keys.iter().any(|key| key.id == *id && key.proven))
+}
+
 /// What of an object belongs into Git: not what the API server, `kubectl`, and those that deliver from Git wrote into it.
 fn clean(ring: KeyRing) -> KeyRing {
     let mut annotations = ring.metadata.annotations.unwrap_or_default();
@@ -93,7 +155,8 @@ fn clean(ring: KeyRing) -> KeyRing {
     cleaned
 }
 
-fn pin(root: &Path, manifest: &KeyRing, yes: bool) -> Result<()> {
+/// Writes the ring, or what has changed of it; tells whether it is a new one.
+fn pin(root: &Path, manifest: &KeyRing, yes: bool) -> Result<bool> {
     let ring = manifest
         .ring()
         .map_err(|cause| Error::request("the ring contradicts itself, and is not pinned").because(cause))?;
@@ -103,37 +166,37 @@ fn pin(root: &Path, manifest: &KeyRing, yes: bool) -> Result<()> {
         files::create(&path, rings::yaml(manifest)?.as_bytes())?;
         output::say(&format!("pinned the ring `{}` in {}", ring.name(), output::near(&path)));
         show(&ring);
-        return Ok(());
+        return Ok(true);
     };
     let pinned = config::read_ring(&path)?;
     if pinned.manifest.spec == manifest.spec {
         output::say(&format!("the ring `{}` is as it was pinned", ring.name()));
-        return Ok(());
+        return Ok(false);
     }
     output::say(&format!("the ring `{}` is not as it was pinned in {}:", ring.name(), output::near(&path)));
     let is_continuation = show_changes(&pinned, manifest, &ring);
-    let accepted = yes
-        || match terminal::ask("Pin it as it is now?")? {
-            Answer::Yes => true,
-            Answer::No => false,
-            Answer::Nobody => {
-                return Err(Error::request(format!(
-                    "the ring `{}` has changed, and there is nobody to ask",
-                    ring.name()
-                ))
-                .hint("check the ids above, then accept them with --yes"));
-            }
-        };
-    if !accepted {
-        return Err(Error::request("not confirmed; the pinned ring is as it was"));
-    }
+    let nobody = Error::request(format!("the ring `{}` has changed, and there is nobody to ask", ring.name()))
+        .hint("check the ids above, then accept them with --yes");
+    confirm("Pin it as it is now?", yes, nobody)?;
     let text = match is_continuation {
         true => rings::rewritten(&before, manifest)?,
         false => rings::yaml(manifest)?.into_bytes(),
     };
     files::replace(&path, Some(&before), &text)?;
     output::say(&format!("pinned the ring `{}` anew", ring.name()));
-    Ok(())
+    Ok(false)
+}
+
+/// Goes on where a person says so; `nobody` is the error where there is none to ask.
+fn confirm(question: &str, yes: bool, nobody: Error) -> Result<()> {
+    if yes {
+        return Ok(());
+    }
+    match terminal::ask(question)? {
+        Answer::Yes => Ok(()),
+        Answer::No => Err(Error::request("not confirmed; what is pinned is as it was")),
+        Answer::Nobody => Err(nobody),
+    }
 }
 
 fn show(ring: &Ring) {
@@ -143,7 +206,6 @@ fn show(ring: &Ring) {
     for key in ring.keys() {
         output::say(&format!("  + key {}", key.key_id()));
     }
-    output::say("compare these ids with what the cluster's administrator sees: `seal ring status`");
     rings::warn_if_unrecoverable(ring.members());
 }
 

@@ -8,6 +8,7 @@ use kube::api::{Api, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
 use seal_crds::KeyRing;
 use seal_tests::laptop::Said;
 use seal_tests::{Context, Laptop, Result, in_own_cluster, install, wait};
+use serde_json::json;
 
 fn failed(said: &Said, texts: &[&str]) {
     assert_eq!(said.code, Some(1), "{}", said.stderr);
@@ -57,7 +58,27 @@ fn a_ring_is_pinned_as_git_wants_it_and_a_change_of_it_is_shown_and_needs_consen
         rings.create(&PostParams::default(), &manifest).await?;
 
         failed(&laptop.try_seal(&[&fetch[..], &["--ring", "prdo"]].concat(), "")?, &["hint: did you mean `prod`?"]);
-        laptop.seal(&fetch)?;
+        // The cluster's word of the very state that is fetched counts, and nothing is pinned against it.
+        let id = manifest.ring().unwrap().keys()[0].key_id().to_string();
+        let generation = rings.get("prod").await?.metadata.generation;
+        let judge = async |reason: &str, status: &str, proven: bool| {
+            let condition = json!({"type": "Ready", "status": status, "reason": reason, "message": "as it is",
+                "lastTransitionTime": "2026-11-21T09:00:00Z"});
+            let keys = json!([{"id": id, "proven": proven}]);
+            let status = json!({"observedGeneration": generation, "conditions": [condition], "keys": keys});
+            rings.patch_status("prod", &PatchParams::default(), &Patch::Merge(json!({"status": status}))).await
+        };
+        for (reason, status, why) in [
+            ("NotProven", "False", "does not accept the ring `prod`: NotProven: as it is"),
+            ("KeyInTwoRings", "True", "no proof covers its key"),
+        ] {
+            judge(reason, status, false).await?;
+            failed(&laptop.try_seal(&fetch, "")?, &[why, "is not pinned", "hint: another one: --ring NAME"]);
+            assert!(ring(&laptop).is_err());
+        }
+        judge("Opened", "True", true).await?;
+        let said = laptop.try_seal(&fetch, "")?;
+        assert_eq!((said.code, said.stderr.contains("warning")), (Some(0), false), "{}", said.stderr);
         let pinned = ring(&laptop)?;
         assert_eq!(pinned.spec, manifest.spec);
         let annotations = BTreeMap::from([("example.com/owner".to_owned(), "platform".to_owned())]);
@@ -77,12 +98,19 @@ fn a_ring_is_pinned_as_git_wants_it_and_a_change_of_it_is_shown_and_needs_consen
         assert_eq!(laptop.read(".seal/keyrings/prod.yaml")?, format!("# ours\n{before}"));
 
         other.seal(&["ring", "remove", "prod", "eu", "-i", "recovery.txt"])?;
-        let rotated = serde_json::json!({"spec": ring(&other)?.spec});
+        let rotated = json!({"spec": ring(&other)?.spec});
         rings.patch("prod", &PatchParams::default(), &Patch::Merge(rotated)).await?;
         let said = laptop.try_seal(&fetch, "")?;
         failed(
             &said,
-            &["is not as it was pinned", "  - member eu ", "  + key ", "nobody to ask", "hint: check the ids"],
+            &[
+                "no controller has looked at the ring `prod` yet",
+                "is not as it was pinned",
+                "  - member eu ",
+                "  + key ",
+                "nobody to ask",
+                "hint: check the ids",
+            ],
         );
         assert_eq!(laptop.read(".seal/keyrings/prod.yaml")?, format!("# ours\n{before}"));
         laptop.seal(&[&fetch[..], &["--yes"]].concat())?;
