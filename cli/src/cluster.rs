@@ -3,7 +3,11 @@
 //! kubeconfig or URL -> KeyRings of the controller's namespace, and the controller's yes or no about an object. Every
 //! call has a deadline. Errors are of our own wording: kube's repeat themselves.
 
-use std::{future::Future, path::Path, time::Duration};
+use std::{
+    future::Future,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use http::{
     Request, StatusCode, Uri,
@@ -72,6 +76,10 @@ impl Cluster {
         if uri.host().is_none() || !matches!(uri.scheme_str(), Some("http" | "https")) {
             return Err(unusable());
         }
+        if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+            return Err(Error::usage("--controller-url holds a user or a password")
+                .hint("the controller asks for none, and every process can read the command line: leave them out"));
+        }
         Self::new(runtime()?, Config::new(uri))
     }
 
@@ -80,7 +88,7 @@ impl Cluster {
         config.read_timeout = Some(DEADLINE);
         // A person waits; retries for minutes would look like a hang.
         config.default_retry = false;
-        let address = config.cluster_url.to_string();
+        let address = shown(&config.cluster_url);
         let client = {
             let _context = runtime.enter();
             Client::try_from(config).map_err(|cause| Error::request("cannot connect to the cluster").because(cause))?
@@ -164,15 +172,20 @@ impl Cluster {
         }
     }
 
-    /// Asks, and asks again when the controller says that it is too busy and for how long.
+    /// Asks, and asks again when the controller says that it is too busy and for how long. Zero is a second, and what is
+    /// longer than we wait is an answer.
     async fn asked_until_answered(&self, path: &str, body: Vec<u8>) -> kube::Result<(StatusCode, Vec<u8>)> {
+        let begin = Instant::now();
+        let pause = |seconds: u64| Duration::from_secs(seconds.max(1));
         loop {
             let request = Request::post(path).header(CONTENT_TYPE, "application/json").body(Body::from(body.clone()));
             let response = self.client.send(request.map_err(kube::Error::HttpError)?).await?;
-            let pause = response.headers().get(RETRY_AFTER).and_then(|after| after.to_str().ok()?.parse().ok());
-            match (response.status(), pause) {
-                (StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE, Some(seconds)) => {
-                    tokio::time::sleep(Duration::from_secs(seconds)).await;
+            let after = response.headers().get(RETRY_AFTER).and_then(|after| after.to_str().ok()?.parse().ok());
+            match (response.status(), after) {
+                (StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE, Some(seconds))
+                    if begin.elapsed() + pause(seconds) < DEADLINE =>
+                {
+                    tokio::time::sleep(pause(seconds)).await;
                 }
                 (status, _) => {
                     let answer = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
@@ -187,6 +200,12 @@ impl Cluster {
             Error::request(format!("{} did not answer within {} seconds", self.address, DEADLINE.as_secs()))
         })
     }
+}
+
+/// A URL as messages show it: a user and a password in it (a kubeconfig may have them) are nobody's to read.
+fn shown(url: &Uri) -> String {
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    format!("{}://{}{port}{}", url.scheme_str().unwrap_or("https"), url.host().unwrap_or_default(), url.path())
 }
 
 fn runtime() -> Result<Runtime> {

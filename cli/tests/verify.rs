@@ -112,6 +112,10 @@ fn a_busy_controller_is_asked_again_when_it_says() {
     let (url, asked) = answering(&[("429 Too Many Requests", ""), ("503 Service Unavailable", ""), ("200 OK", YES)]);
     verify(&folder, &url).succeeds();
     asked.join().unwrap();
+
+    let (url, asked) = serving(vec!["HTTP/1.1 429 No\r\nretry-after: 3600\r\ncontent-length: 0\r\n\r\n".to_owned()]);
+    verify(&folder, &url).fails(1, "answered 429");
+    asked.join().unwrap();
 }
 
 #[test]
@@ -133,6 +137,17 @@ fn an_unknown_context_is_told_with_those_that_there_are() {
         .fails(1, "no context `prod-ue`")
         .hints("`prod-eu`");
     folder.seal(&["init", "--from-cluster"]).fails(1, "cannot list the KeyRings").hints("right context");
+}
+
+#[test]
+fn a_user_and_a_password_in_a_url_are_never_printed() {
+    let folder = sealed();
+    verify(&folder, "http://user:hunter2@127.0.0.1:9").fails(2, "a user or a password").hints("leave them out");
+    kubeconfig(&folder, "http://user:hunter2@127.0.0.1:9/there");
+    for arguments in [&["verify", "sealed.yaml"][..], &["init", "--from-cluster"]] {
+        let run = folder.seal(arguments).fails(1, "http://127.0.0.1:9/there");
+        assert!(!run.stderr.contains("user") && !run.stderr.contains("hunter2"), "{}", run.stderr);
+    }
 }
 
 /// A kubeconfig whose cluster is at this address.
