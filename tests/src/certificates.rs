@@ -5,6 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::node;
 use anyhow::{Context, Result};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
@@ -77,7 +78,7 @@ impl Authority {
     }
 
     fn serving(&self) -> Result<Issued> {
-        let names = ["127.0.0.1", "10.0.0.1", "localhost", "kubernetes", "kubernetes.default.svc"];
+        let names = ["127.0.0.1", "10.0.0.1", node::ADDRESS, "localhost", "kubernetes", "kubernetes.default.svc"];
         let mut params = CertificateParams::new(names.map(String::from)).context("name the API server")?;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         self.issue(params)

@@ -26,6 +26,7 @@ pub mod laptop;
 pub mod manifests;
 pub mod narrator;
 pub mod needs;
+pub mod node;
 pub mod openbao;
 pub mod page;
 pub mod pods;

@@ -29,7 +29,7 @@ const KUBERNETES: GoModule = GoModule {
 };
 
 /// Without the stamp the server calls itself `v0.0.0-master+$Format`, which kubectl and Helm cannot parse.
-fn stamped(version: &str) -> String {
+pub(crate) fn stamped(version: &str) -> String {
     let mut parts = version.trim_start_matches('v').split('.');
     let (major, minor) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     let stamp = "k8s.io/component-base/version.git";

@@ -15,7 +15,7 @@ mod world;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Parser;
 use seal_tests::argo_cd::NEEDS;
 use seal_tests::narrator::Narrator;
@@ -54,7 +54,7 @@ fn judged(narrator: &mut Narrator) -> Result<()> {
         let mut world = World::make(plane, narrator).await?;
         let outcome = tokio::select! {
             outcome = all_steps(&mut world) => outcome,
-            _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+            _ = tokio::signal::ctrl_c() => bail!("interrupted"),
         };
         if outcome.is_err() {
             world.show().await;

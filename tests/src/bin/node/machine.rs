@@ -1,0 +1,84 @@
+//! The machine that all of it runs on: what it must have, and the namespaces that keep it as it was.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, ensure};
+use seal_tests::binaries::{self, ROOT};
+use seal_tests::helm::Helm;
+use seal_tests::narrator::Narrator;
+use seal_tests::needs;
+use seal_tests::node::{self, NEEDS, Programs};
+use tempfile::TempDir;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// The archive of the controller's image, in the folder.
+pub(crate) const IMAGE: &str = "seal-controller.tar";
+/// The archive of the sandbox's.
+pub(crate) const SANDBOX: &str = "pause.tar";
+
+/// Everything that needs the machine's own network.
+pub(crate) struct Machine(TempDir);
+
+impl Machine {
+    pub(crate) fn prepare(image: Option<&Path>, narrator: &mut Narrator) -> Result<Self> {
+        narrator.title("Sealwright on a real node");
+        narrator.say("Programs, image and node first; then all of it in namespaces of its own.");
+        needs::programs(NEEDS)?;
+        ensure!(
+            rustix::process::geteuid().is_root(),
+            "this needs root, for it makes namespaces, mounts and containers"
+        );
+        binaries::build_visibly()?;
+        let folder = tempfile::Builder::new().prefix("sealwright-node-").tempdir().context("make a folder")?;
+        Programs::find()?.sandbox_image(folder.path())?;
+        Helm::find()?;
+        let archive = folder.path().join(IMAGE);
+        match image {
+            Some(given) => drop(fs::copy(given, &archive).with_context(|| format!("copy {given:?}"))?),
+            None => {
+                narrator.say(".ci/image");
+                let built = Command::new(PathBuf::from(ROOT).join(".ci/image")).arg(&archive).status();
+                ensure!(built.context("start .ci/image")?.success(), "`.ci/image` failed");
+            }
+        }
+        Ok(Self(folder))
+    }
+
+    /// Runs this program again as the first process of namespaces of its own: when it ends, so does all that runs there.
+    pub(crate) fn enter(self) -> Result<ExitCode> {
+        let own = std::env::current_exe().context("find this program's own file")?;
+        let mut inside = Command::new("unshare");
+        inside.args([
+            "--net",
+            "--mount",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+            "--propagation",
+            "private",
+        ]);
+        inside.arg(own).arg("--inside").arg(self.0.path());
+        // Built above; cargo could not reach a registry from there.
+        inside.env("SEAL_BIN", binaries::seal()?).env("SEAL_CONTROLLER_BIN", binaries::seal_controller()?);
+        // From here on Ctrl-C is for the program inside; this one waits for its end, and tidies up.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start a runtime")?;
+        let _heard = {
+            let _inside = runtime.enter();
+            signal(SignalKind::interrupt()).context("listen to Ctrl-C")?
+        };
+        let group = group_of(self.0.path())?;
+        node::make_groups(group)?;
+        let status = inside.status();
+        node::remove_groups(group);
+        let status = status.context("start `unshare`")?;
+        Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+/// The control group of a run: named after its folder, which no other run has.
+pub(crate) fn group_of(folder: &Path) -> Result<&str> {
+    folder.file_name().and_then(|name| name.to_str()).context("the folder was given a name")
+}
