@@ -113,7 +113,8 @@ fn read_found(path: &Path, shown: &str) -> Result<Vec<SealedDocument>> {
     }
 }
 
-fn parse(file: &str, bytes: &[u8]) -> Result<Vec<SealedDocument>> {
+/// All SealedSecrets of a text.
+pub(crate) fn parse(file: &str, bytes: &[u8]) -> Result<Vec<SealedDocument>> {
     documents(file, &Stream::parse(bytes)?)
 }
 

@@ -3,6 +3,7 @@
 //! [`Source`] (an input) + [`Sealer`] (ring, flags, rule) -> a new text (`text`), or an existing one with more sealed into
 //! it (`merge`). Nothing is written here.
 
+mod bounds;
 mod merge;
 mod text;
 
@@ -15,6 +16,7 @@ use seal_envelope::{KeyId, SealedFor};
 use zeroize::Zeroizing;
 
 pub(crate) use self::{
+    bounds::refuse_too_large,
     merge::{changed, merged_text},
     text::{new_text, spliced},
 };

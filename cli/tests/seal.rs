@@ -137,6 +137,25 @@ fn a_value_of_one_mebibyte_is_sealed_and_one_byte_more_is_refused() {
 }
 
 #[test]
+fn what_no_cluster_takes_is_refused_whoever_sealed_what_is_in_it() {
+    let folder = folder();
+    folder.write("half", vec![0; 500_000]);
+    folder.write("more", vec![0; 600_000]);
+    let create = ["create", "big.yaml", "-n", "shop", "--name", "big", "--from-file", "half=half"];
+    folder.seal(&create).succeeds();
+    let before = folder.read("big.yaml");
+    let set = |key: &str, file: &str| folder.seal(&["set", "big.yaml", "--from-file", &format!("{key}={file}")]);
+    set("more", "more").fails(1, "the Secret of `shop/big` is ").hints("several Secrets");
+    assert_eq!(folder.read("big.yaml"), before);
+    set("again", "half").succeeds();
+    set("more", "more").fails(1, "the SealedSecret of `shop/big` is ").hints("several Secrets");
+
+    let many: String = (0..1000).map(|number| format!("  k{number}: x\n")).collect();
+    let many = format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: many, namespace: shop}}\nstringData:\n{many}");
+    folder.seal_with_stdin(&[], many.as_bytes()).fails(1, "the SealedSecret of `shop/many` is ");
+}
+
+#[test]
 fn documents_that_are_no_secrets_keep_every_byte() {
     let folder = folder();
     let before =

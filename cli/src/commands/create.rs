@@ -14,6 +14,7 @@ use crate::{
     output,
     plan::{self, Names},
     request::{self, Wish},
+    sealing::refuse_too_large,
     values,
 };
 
@@ -49,6 +50,7 @@ pub(crate) fn run(args: &CreateArgs) -> Result<()> {
         Format::Yaml => manifest.yaml(),
         Format::Json => format!("{}\n", write::pretty(&manifest.json())),
     };
+    refuse_too_large(&text)?;
     let Some(path) = written else { return output::data(text.as_bytes()) };
     files::create(path, text.as_bytes())?;
     let keys: Vec<&str> = data.iter().map(|(key, _)| key.as_str()).collect();

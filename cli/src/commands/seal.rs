@@ -23,7 +23,7 @@ use crate::{
     output,
     request::{Destination, Input, Request, format_of},
     sealed,
-    sealing::{Sealer, Source, merged_text, new_text, spliced},
+    sealing::{Sealer, Source, merged_text, new_text, refuse_too_large, spliced},
 };
 
 pub(crate) fn run(args: SealArgs) -> Result<()> {
@@ -75,6 +75,7 @@ fn to_stdout(request: &Request, sources: &[Source], path: Option<&Path>) -> Resu
     let config = Config::find(path)?;
     let mut sealer = Sealer::new(request, &config, path, &BTreeSet::new())?;
     let text = new_text(sources, request.format, &mut sealer)?;
+    refuse_too_large(&text)?;
     if sealer.report.is_empty() {
         output::warn("there is no Secret in the input; it is passed through as it is");
     }
@@ -103,9 +104,14 @@ fn to_file(request: &Request, sources: &[Source], path: &Path, prune: bool) -> R
             refuse_another_format(request.format, &stream, path)?;
             refuse_unsealed(&stream, path)?;
             let text = merged_text(&stream, sources, path, prune, &mut sealer)?;
+            refuse_too_large(&text).map_err(|error| error.within(path.display()))?;
             stream.text.encode_like(&text)
         }
-        None => new_text(sources, request.format.or_else(|| format_of(path)), &mut sealer)?.into_bytes(),
+        None => {
+            let text = new_text(sources, request.format.or_else(|| format_of(path)), &mut sealer)?;
+            refuse_too_large(&text).map_err(|error| error.within(path.display()))?;
+            text.into_bytes()
+        }
     };
     if !request.is_dry_run {
         files::replace(path, before.as_deref().map(Vec::as_slice), &after)?;
@@ -151,7 +157,9 @@ fn in_place(request: &Request, sources: &[Source]) -> Result<()> {
         let sealed_to = sealed::key_ids(source.stream.text.as_str()).collect();
         let mut sealer = Sealer::new(request, config, Some(path), &sealed_to)?;
         let text = spliced(source, &mut sealer)?;
-        refuse_two_of_one_name(&text).map_err(|error| error.within(source.shown()))?;
+        refuse_two_of_one_name(&text)
+            .and_then(|()| refuse_too_large(&text))
+            .map_err(|error| error.within(source.shown()))?;
         prepared.push((path, source, text, sealer));
     }
     drop(progress);

@@ -14,7 +14,7 @@ use crate::{
     output, plan,
     request::{self, Wish},
     sealed,
-    sealing::changed,
+    sealing::{changed, refuse_too_large},
     values::{self, Values},
 };
 
@@ -46,7 +46,8 @@ fn set_keys(args: &SetArgs) -> Result<()> {
     let data = plan::seal_values(recipient, &sealed_for, &values)?;
     let set = data.iter().map(|(key, token)| (key.as_str(), token.clone())).collect();
     let text = changed(&file.stream, &object, &Changes { set, remove: Vec::new() })
-        .map_err(|error| error.within(path.display()))?;
+        .and_then(|text| refuse_too_large(&text).map(|()| text))
+        .map_err(within)?;
     file.replace(path, &text)?;
     output::say(&format!("{}: {} sealed to ring `{}`", path.display(), keys_of(&values), ring.ring.name()));
     Ok(())
