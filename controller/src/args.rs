@@ -30,6 +30,13 @@ pub struct Args {
     #[arg(long, env = "SEALWRIGHT_NAMESPACE", value_name = "NAMESPACE")]
     pub namespace: Option<String>,
 
+    /// Namespaces whose SealedSecrets are served, separated by commas; without it, all of the cluster
+    ///
+    /// Then no right in the whole cluster is needed: the chart's `namespaces` gives roles in these namespaces alone. One
+    /// that does not exist, or may not be read, is served as soon as it may; the others do not wait for it.
+    #[arg(long, env = "SEALWRIGHT_NAMESPACES", value_name = "NAMESPACE", value_delimiter = ',')]
+    pub namespaces: Vec<String>,
+
     /// Address of the HTTP endpoints
     #[arg(long, env = "SEALWRIGHT_LISTEN", value_name = "ADDRESS", default_value = "0.0.0.0:8080", value_parser = address)]
     pub listen: SocketAddr,

@@ -22,6 +22,7 @@ pub mod metrics;
 pub mod process;
 pub mod queue;
 pub mod rate;
+pub mod realm;
 pub mod report;
 pub mod rewatch;
 pub mod schema;

@@ -5,11 +5,16 @@
 //! every few seconds burdens nobody.
 
 use std::{
+    collections::HashSet,
     fmt::Debug,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use futures::{Stream, StreamExt, stream};
+use futures::{
+    Stream, StreamExt,
+    stream::{self, BoxStream},
+};
 use kube::{
     Api, Resource,
     runtime::{WatchStreamExt, utils::Backoff, watcher},
@@ -18,7 +23,11 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use crate::error::ApiError;
+use crate::{
+    error::ApiError,
+    metrics::Metrics,
+    realm::{Realm, Region},
+};
 
 const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(4);
@@ -30,7 +39,7 @@ const QUIET: Duration = Duration::from_secs(20);
 /// A page is in memory as a whole, and anybody's object may have 1.5 MB: pages of 250 took 700 MB at a start. Small
 /// pages take a request each, and ten thousand objects four times as long as one list. A stream has neither fault. It
 /// may begin with an older state than a list would, which costs nothing here: every write is guarded.
-pub fn streamed<K>(api: Api<K>, config: watcher::Config) -> impl Stream<Item = watcher::Result<watcher::Event<K>>>
+fn streamed<K>(api: Api<K>, config: watcher::Config) -> impl Stream<Item = watcher::Result<watcher::Event<K>>>
 where
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
 {
@@ -52,36 +61,83 @@ fn is_unknown_to_the_server(error: &watcher::Error) -> bool {
     matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if matches!(status.code, 400 | 422))
 }
 
-/// Feeds a watch into `see` for ever, and says when its first list is complete.
-pub async fn follow<K>(
-    stream: impl Stream<Item = watcher::Result<watcher::Event<K>>>,
+type Events<K> = BoxStream<'static, watcher::Result<watcher::Event<K>>>;
+
+/// One kind of objects that is watched, each region of a realm by itself.
+pub struct Watch<K> {
     what: &'static str,
-    mut see: impl FnMut(watcher::Event<K>),
-    synced: &watch::Sender<bool>,
-) {
-    let mut stream = std::pin::pin!(stream);
-    while let Some(event) = stream.next().await {
-        match event {
-            Ok(event) => {
-                let is_complete = matches!(event, watcher::Event::InitDone);
-                see(event);
-                if is_complete && !synced.send_replace(true) {
+    regions: Vec<(Option<Arc<str>>, Events<K>)>,
+    metrics: Arc<Metrics>,
+}
+
+impl<K: Resource + Clone + Debug + DeserializeOwned + Send + 'static> Watch<K> {
+    /// `what` is its name for the log; `api` gives where a region is asked for.
+    pub fn new(
+        what: &'static str,
+        realm: &Realm,
+        api: impl Fn(Region<'_>) -> Api<K>,
+        config: &watcher::Config,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let regions = realm.regions().into_iter().map(|region| {
+            let events = streamed(api(region.as_deref()), config.clone()).boxed();
+            (region, events)
+        });
+        Self { what, regions: regions.collect(), metrics }
+    }
+
+    /// Feeds it into `see` for ever, with the region that each event is of, and says when everything has been listed.
+    ///
+    /// A namespace that the API server refuses is not waited for, and asked for again and again: it may not exist yet,
+    /// and neither may a right in it. The others are served meanwhile.
+    pub async fn follow(self, synced: &watch::Sender<bool>, mut see: impl FnMut(Region<'_>, watcher::Event<K>)) {
+        let Self { what, regions, metrics } = self;
+        let mut awaited: HashSet<_> = regions.iter().map(|(region, _)| region.clone()).collect();
+        let mut refused = HashSet::new();
+        let of_region =
+            |(region, events): (Option<Arc<str>>, Events<K>)| events.map(move |event| (region.clone(), event)).boxed();
+        let mut events = stream::select_all(regions.into_iter().map(of_region));
+        while let Some((region, event)) = events.next().await {
+            let namespace = region.as_deref();
+            let is_answered = match event {
+                Ok(event) => {
+                    let is_listed = matches!(event, watcher::Event::InitDone);
+                    see(namespace, event);
+                    if is_listed && refused.remove(&region) {
+                        info!(what, namespace, "a namespace that was refused is served");
+                    }
+                    is_listed
+                }
+                Err(error) => {
+                    let error = cause(error);
+                    metrics.api_failed(&error);
+                    let is_refused = region.is_some() && matches!(error, ApiError::Status { code: 403, .. });
+                    if !is_refused {
+                        warn!(what, namespace, cause = error.text(), "a watch failed and is begun again");
+                    } else if refused.insert(region.clone()) {
+                        warn!(what, namespace, cause = error.text(), "a namespace is refused; it is asked for again");
+                    }
+                    is_refused
+                }
+            };
+            if is_answered {
+                awaited.remove(&region);
+                if awaited.is_empty() && !synced.send_replace(true) {
                     info!(what, "listed");
                 }
             }
-            Err(error) => warn!(what, cause = watch_error(error), "a watch failed and is begun again"),
         }
     }
 }
 
 /// What a watch failed with, without what it was about.
-pub fn watch_error(error: watcher::Error) -> String {
+pub fn cause(error: watcher::Error) -> ApiError {
     match error {
         watcher::Error::InitialListFailed(error)
         | watcher::Error::WatchStartFailed(error)
-        | watcher::Error::WatchFailed(error) => ApiError::from(error).text(),
-        watcher::Error::WatchError(status) => format!("{} {}", status.code, status.reason),
-        watcher::Error::NoResourceVersion => "no resourceVersion".to_owned(),
+        | watcher::Error::WatchFailed(error) => error.into(),
+        watcher::Error::WatchError(status) => kube::Error::Api(status).into(),
+        watcher::Error::NoResourceVersion => ApiError::Malformed,
     }
 }
 

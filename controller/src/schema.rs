@@ -4,9 +4,13 @@
 //! watch of each CRD's metadata -> its schema number -> may we write? + what /readyz, a metric and an Event say
 //! ```
 //!
+//! Who may not watch definitions, because only some namespaces are served, looks at what is published of them (`schema/published.rs`).
+//!
 //! An older CRD prunes fields that it does not know on every status write, and for good
 //! (`docs/design/controller.md` 8), so under one nothing is written, and that is said. What is read under it is pruned
 //! as well: whoever watches our kinds begins anew when it is right again, see [`while_right`].
+
+mod published;
 
 use std::future::Future;
 
@@ -22,8 +26,9 @@ use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use crate::{
+    realm::Realm,
     report::Report,
-    rewatch::{Soon, watch_error},
+    rewatch::{Soon, cause},
 };
 
 type Crd = PartialObjectMeta<CustomResourceDefinition>;
@@ -57,8 +62,15 @@ pub struct Notice {
     pub report: Report,
 }
 
-/// Keeps `notice` true to the cluster; ends only with the process.
-pub async fn watch(client: Client, notice: Notice) {
+/// Keeps `notice` true to the cluster, with the rights that serving `realm` takes; ends only with the process.
+pub async fn keep(client: Client, realm: Realm, notice: Notice) {
+    match realm {
+        Realm::Cluster => watch(client, notice).await,
+        Realm::Namespaces(_) => published::keep(client, notice).await,
+    }
+}
+
+async fn watch(client: Client, notice: Notice) {
     let names = [SealedSecret::crd_name(), KeyRing::crd_name(), VaultStore::crd_name()];
     let mut definitions: [Definition; 3] = Default::default();
     let events = names.iter().enumerate().map(|(index, name)| {
@@ -71,7 +83,7 @@ pub async fn watch(client: Client, notice: Notice) {
         match event {
             Ok(event) => definitions[index].see(event),
             // What was right stays right while the API server cannot be asked.
-            Err(error) => warn!(what = names[index], cause = watch_error(error), "a watch failed and is begun again"),
+            Err(error) => warn!(what = names[index], cause = cause(error).text(), "a watch failed and is begun again"),
         }
         notice.say(names.iter().copied().zip(definitions.iter().map(|definition| &definition.seen)));
     }
@@ -102,18 +114,22 @@ impl Notice {
         if !is_known {
             return;
         }
-        let why = hindrance.as_ref().map(|(why, _)| why.clone());
-        if self.hindrance.send_if_modified(|before| std::mem::replace(before, why.clone()) != why) {
-            match &hindrance {
-                None => {}
-                Some((why, Seen::Present(crd))) => {
-                    error!("nothing is written: {why}; apply the CRDs of this version");
-                    self.report.outdated(crd.object_ref(&()), why);
-                }
-                Some((why, _)) => error!("nothing is written: {why}"),
+        let (why, seen) = hindrance.unzip();
+        let crd = seen.and_then(|seen| if let Seen::Present(crd) = seen { Some(&**crd) } else { None });
+        self.tell(why, crd);
+    }
+
+    /// Says what is wrong, and with which definition, or that nothing is.
+    fn tell(&self, why: Option<String>, crd: Option<&Crd>) {
+        let is_right = why.is_none();
+        if self.hindrance.send_if_modified(|before| std::mem::replace(before, why.clone()) != why)
+            && let Some(why) = &why
+        {
+            error!("nothing is written: {why}; apply the CRDs of this version");
+            if let Some(crd) = crd {
+                self.report.outdated(crd.object_ref(&()), why);
             }
         }
-        let is_right = hindrance.is_none();
         self.report.metrics.crds_right(is_right);
         let is_news = self.is_right.send_if_modified(|before| std::mem::replace(before, is_right) != is_right);
         if is_news && is_right {

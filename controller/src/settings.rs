@@ -9,7 +9,7 @@ use seal_crds::Period;
 use seal_envelope::{KeyError, Recipient};
 use thiserror::Error;
 
-use crate::args::Args;
+use crate::{args::Args, realm::Realm};
 
 /// Where a pod finds the name of its namespace.
 const POD_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
@@ -22,6 +22,8 @@ pub struct Settings {
     pub cluster: Cluster,
     /// The controller's own namespace.
     pub namespace: String,
+    /// The namespaces whose SealedSecrets it serves.
+    pub realm: Realm,
     /// Where the HTTP endpoints are.
     pub listen: SocketAddr,
     /// The name under which this replica holds the lease.
@@ -82,6 +84,9 @@ pub enum SettingsError {
         /// How many it holds.
         count: usize,
     },
+    /// Something among the namespaces that names none.
+    #[error("--namespaces number {0} is not the name of a namespace")]
+    Namespace(usize),
     /// `--context` without a kubeconfig.
     #[error("--context needs --kubeconfig")]
     Context,
@@ -108,6 +113,7 @@ impl TryFrom<Args> for Settings {
         Ok(Self {
             cluster,
             namespace: args.namespace.unwrap_or_else(pod_namespace),
+            realm: Realm::of(&args.namespaces).map_err(SettingsError::Namespace)?,
             listen: args.listen,
             replica: replica(args.replica)?,
             cluster_name: args.cluster_name,
@@ -167,6 +173,7 @@ mod tests {
         assert_eq!(settings.first_ring.unwrap().name, "default");
         assert_eq!(settings.verify_every, Some(Duration::from_secs(6 * 3600)));
         assert!(matches!(settings.cluster, Cluster::Own));
+        assert_eq!(settings.realm, Realm::Cluster);
     }
 
     #[test]
@@ -195,6 +202,17 @@ mod tests {
         let error = settings(&["--keyring-recovery", &identity]).unwrap_err();
         assert!(matches!(error, SettingsError::Recovery { source: KeyError::PrivateKey, .. }));
         assert!(!format!("{error} {error:?}").contains(&identity[..40]));
+    }
+
+    #[test]
+    fn the_namespaces_that_are_served_are_named_and_none_of_them_is_nothing() {
+        let realm = settings(&["--namespaces", "shop,bank", "--namespaces=shop"]).unwrap().realm;
+        assert_eq!(realm.regions(), [Some("shop".into()), Some("bank".into())]);
+        assert!(realm.serves("bank") && !realm.serves("ban") && Realm::Cluster.serves("ban"));
+        for (given, position) in [("--namespaces=", 1), ("--namespaces=shop,,bank", 2), ("--namespaces=shop,*", 2)] {
+            let error = settings(&[given]).unwrap_err();
+            assert!(matches!(error, SettingsError::Namespace(at) if at == position), "{given}: {error}");
+        }
     }
 
     #[test]

@@ -28,6 +28,7 @@ use crate::{
     keys::KeyIndex,
     metrics::Ready,
     queue::Namespaced,
+    realm::{self, Region},
     status, target,
     vault::{
         breaker,
@@ -64,6 +65,10 @@ impl Key {
 
     fn sibling(&self, name: &str) -> Self {
         Self { namespace: self.namespace.clone(), name: name.into() }
+    }
+
+    fn is_in(&self, region: Region<'_>) -> bool {
+        realm::is_in(&self.namespace, region)
     }
 }
 
@@ -225,9 +230,9 @@ impl Store {
 
     // === SealedSecrets ===
 
-    /// A list of all SealedSecrets begins. What waited may have been given by an older CRD, and is fetched again.
-    pub fn begin_objects(&mut self) {
-        self.objects_seen.clear();
+    /// A list of the SealedSecrets of a region begins. What waited may have been given by an older CRD, and is fetched again.
+    pub fn begin_objects(&mut self, region: Region<'_>) {
+        drop(taken(&mut self.objects_seen, region));
         self.drop_waiting();
     }
 
@@ -241,9 +246,10 @@ impl Store {
     }
 
     /// The list is complete: what was not in it is gone.
-    pub fn end_objects(&mut self) -> Wake {
-        let seen = std::mem::take(&mut self.objects_seen);
-        let gone: Vec<_> = self.objects.keys().filter(|key| !seen.contains(*key)).cloned().collect();
+    pub fn end_objects(&mut self, region: Region<'_>) -> Wake {
+        let seen = taken(&mut self.objects_seen, region);
+        let gone: Vec<_> =
+            self.objects.keys().filter(|key| key.is_in(region) && !seen.contains(*key)).cloned().collect();
         gone.iter().flat_map(|key| self.remove_object(key)).collect()
     }
 
@@ -413,9 +419,9 @@ impl Store {
 
     // === Secrets ===
 
-    /// A list of all Secrets of ours begins.
-    pub fn begin_secrets(&mut self) {
-        self.secrets_seen.clear();
+    /// A list of the Secrets of ours in a region begins.
+    pub fn begin_secrets(&mut self, region: Region<'_>) {
+        drop(taken(&mut self.secrets_seen, region));
     }
 
     /// One of the list.
@@ -427,9 +433,10 @@ impl Store {
     }
 
     /// The list is complete: what was not in it is no longer ours, or gone.
-    pub fn end_secrets(&mut self) -> Wake {
-        let seen = std::mem::take(&mut self.secrets_seen);
-        let gone: Vec<_> = self.secrets.keys().filter(|key| !seen.contains(*key)).cloned().collect();
+    pub fn end_secrets(&mut self, region: Region<'_>) -> Wake {
+        let seen = taken(&mut self.secrets_seen, region);
+        let gone: Vec<_> =
+            self.secrets.keys().filter(|key| key.is_in(region) && !seen.contains(*key)).cloned().collect();
         gone.iter().flat_map(|key| self.remove_secret(key)).collect()
     }
 
@@ -687,6 +694,14 @@ impl Store {
         if let Some(entry) = self.objects.get_mut(key) {
             entry.contest = Some(Box::new(Contest::repaired(entry.contest.as_deref(), manager, now)));
         }
+    }
+}
+
+/// Takes the keys of a region out of a set.
+fn taken(keys: &mut HashSet<Key>, region: Region<'_>) -> HashSet<Key> {
+    match region {
+        None => std::mem::take(keys),
+        Some(_) => keys.extract_if(|key| key.is_in(region)).collect(),
     }
 }
 
@@ -1064,13 +1079,30 @@ mod tests {
     fn what_is_missing_from_a_list_is_gone() {
         let (mut store, _) = settled();
         store.list_object(Ok(object("other", "db", 1)));
-        store.begin_objects();
+        store.begin_objects(None);
         store.list_object(Ok(object("other", "db", 1)));
-        assert_eq!(woken(store.end_objects()), ["other"], "its rival is gone");
+        assert_eq!(woken(store.end_objects(None)), ["other"], "its rival is gone");
         assert_eq!(store.len(), 1);
-        store.begin_secrets();
-        assert_eq!(woken(store.end_secrets()), ["other"]);
+        store.begin_secrets(None);
+        assert_eq!(woken(store.end_secrets(None)), ["other"]);
         assert!(store.secret(&key("db")).is_none());
+    }
+
+    #[test]
+    fn a_list_of_one_namespace_says_nothing_of_another() {
+        let (mut store, _) = settled();
+        let mut elsewhere = object("db", "db", 1);
+        elsewhere.metadata.namespace = Some("bank".into());
+        store.begin_objects(Some("bank"));
+        store.begin_objects(Some("shop"));
+        store.list_object(Ok(elsewhere.clone()));
+        assert!(store.end_objects(Some("bank")).is_empty());
+        assert_eq!(store.len(), 2);
+        store.end_objects(Some("shop"));
+        assert_eq!(store.keys().collect::<Vec<_>>(), [&Key::new("bank", "db")]);
+        store.begin_secrets(Some("bank"));
+        store.end_secrets(Some("bank"));
+        assert!(store.secret(&key("db")).is_some());
     }
 
     #[test]

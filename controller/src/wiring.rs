@@ -13,9 +13,8 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Client, Config,
-    api::{DynamicObject, PartialObjectMeta},
-    config::{KubeConfigOptions, Kubeconfig},
-    core::ApiResource,
+    api::PartialObjectMeta,
+    config::{AuthInfo, KubeConfigOptions, Kubeconfig},
     runtime::watcher,
 };
 use seal_crds::{OWNER_LABEL, SealedSecret};
@@ -39,8 +38,8 @@ use crate::{
     },
     leading, lease,
     metrics::Metrics,
+    realm::{self, Realm, Region},
     report::Report,
-    rewatch::{follow, streamed},
     schema,
     sealed::{Context, decide, read},
     settings::{Cluster, Settings},
@@ -76,7 +75,8 @@ pub enum RunError {
 
 /// Runs until a signal ends it.
 pub async fn run(settings: Settings) -> Result<(), RunError> {
-    let client = client(&settings.cluster).await?;
+    let config = config(&settings.cluster).await?;
+    let client = client(config.clone())?;
     let (announcement, leadership) = lease::leadership();
     let (schema_right, is_schema_right) = watch::channel(false);
     let writer = Writer::new(client.clone(), leadership.clone(), is_schema_right.clone());
@@ -99,13 +99,17 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     let (keeper, published) = Keeper::new(
         client.clone(),
         writer.clone(),
-        &settings.namespace,
+        (&settings.namespace, &settings.realm),
         &settings.cluster_name,
         settings.first_ring.clone(),
         report.clone(),
     );
     let (index, keys) = watch::channel(Arc::new(KeyIndex::default()));
     let cluster = vault::cluster::Cluster::new(client.clone(), settings.vault_allows_api_audience);
+    let cluster = match settings.realm {
+        Realm::Cluster => cluster,
+        Realm::Namespaces(_) => cluster.without_reviews(self::client(anonymous(config))?),
+    };
     let (reader, store_events) = Reader::new(cluster, report.metrics.vault().clone());
     let (errands, answered) = Errands::new(reader, settings.serves_vault, is_mac_key);
     let context = Context {
@@ -114,6 +118,7 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
         store: Arc::new(Mutex::new(Store::new(WAITING_BUDGET))),
         keys,
         own_namespace: settings.namespace.as_str().into(),
+        realm: settings.realm.clone(),
         errands,
         verify_every: settings.verify_every,
         report,
@@ -139,11 +144,13 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     let notice = schema::Notice { is_right: schema_right, hindrance, report: context.report.clone() };
     let served = served(&context, (is_ready, hindered), published_recipient);
     let object_watch = watch_objects(is_schema_right.clone(), context.clone(), engine.clone(), synced_objects);
-    let secret_watch = watch_secrets(client.clone(), context.clone(), engine.clone(), synced_secrets);
+    let secret_watch = watch_secrets(context.clone(), engine.clone(), synced_secrets);
     let key_watch = follow_keys(published, (index, mac_key, recipient, loaded), context.clone(), engine.clone());
-    let store_watch = watch_stores(is_schema_right.clone(), desk.clone(), client.clone(), synced_stores);
-    let credential_watch = desk.clone().watch_credentials(client.clone(), watch::Sender::new(false));
-    let namespace_watch = desk.clone().watch_namespaces(client.clone(), watch::Sender::new(false));
+    let store_watch = watch_stores(is_schema_right.clone(), desk.clone(), synced_stores);
+    let credential_watch = desk.clone().watch_credentials(watch::Sender::new(false));
+    // Nobody may watch one namespace by its name: its labels are asked for when they count.
+    let sees_namespaces = settings.serves_vault && settings.realm == Realm::Cluster;
+    let namespace_watch = desk.clone().watch_namespaces(watch::Sender::new(false));
     let store_statuses = desk.keep_statuses(changed_stores, store_events, term);
     let answers = follow_answers(answered, engine.clone());
     let mut work = tokio::spawn(engine.run(stopped));
@@ -160,7 +167,7 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
         end = &mut election => Some(lease_ended(end)),
         _ = &mut work => Some(RunError::Ended("loop")),
         _ = &mut server => Some(RunError::Ended("HTTP server")),
-        end = task("CRD watch", schema::watch(client, notice)) => Some(end),
+        end = task("CRD watch", schema::keep(client, settings.realm, notice)) => Some(end),
         end = task("leadership", authority) => Some(end),
         end = task("store", keep_while_led(is_led.clone(), context.clone())) => Some(end),
         end = task("readiness", readiness) => Some(end),
@@ -169,7 +176,7 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
         end = task("key watch", key_watch) => Some(end),
         end = task("VaultStore watch", store_watch), if settings.serves_vault => Some(end),
         end = task("credential watch", credential_watch), if settings.serves_vault => Some(end),
-        end = task("Namespace watch", namespace_watch), if settings.serves_vault => Some(end),
+        end = task("Namespace watch", namespace_watch), if sees_namespaces => Some(end),
         end = task("VaultStore statuses", store_statuses), if settings.serves_vault => Some(end),
         end = task("answers of Vault", answers) => Some(end),
         end = task("keys", keeper.run(is_led, is_schema_right)) => Some(end),
@@ -203,7 +210,7 @@ async fn task(name: &'static str, task: impl Future<Output = ()> + Send + 'stati
     RunError::Ended(name)
 }
 
-async fn client(cluster: &Cluster) -> Result<Client, RunError> {
+async fn config(cluster: &Cluster) -> Result<Config, RunError> {
     let mut config = match cluster {
         Cluster::Own => Config::incluster().map_err(|error| RunError::Config(error.into()))?,
         Cluster::Kubeconfig { path, context } => {
@@ -216,6 +223,16 @@ async fn client(cluster: &Cluster) -> Result<Client, RunError> {
     };
     // It would retry for minutes; every call here has a deadline, and every object its own backoff.
     config.default_retry = false;
+    Ok(config)
+}
+
+/// The way to the same API server, without a credential.
+fn anonymous(mut config: Config) -> Config {
+    config.auth_info = AuthInfo::default();
+    config
+}
+
+fn client(config: Config) -> Result<Client, RunError> {
     Client::try_from(config).map_err(RunError::Client)
 }
 
@@ -257,77 +274,72 @@ fn served(
     (ready, hindrance): (watch::Receiver<bool>, watch::Receiver<Option<String>>),
     recipient: watch::Receiver<Option<Recipient>>,
 ) -> Served {
-    let keys = context.keys.clone();
+    let (keys, realm) = (context.keys.clone(), context.realm.clone());
     let verify = move |object: &SealedSecret| {
         let keys = keys.borrow().clone();
-        decide::opens(object, &keys)
+        object.metadata.namespace.as_deref().is_some_and(|namespace| realm.serves(namespace))
+            && decide::opens(object, &keys)
     };
     Served { ready, hindrance, recipient, verify: Arc::new(verify), metrics: context.report.metrics.clone() }
 }
 
-/// SealedSecrets of all namespaces, as they are: one that makes no sense must not stop the others.
+/// SealedSecrets, as they are: one that makes no sense must not stop the others.
 async fn watch_objects(
     is_schema_right: watch::Receiver<bool>,
     context: Context,
     engine: Engine,
     synced: watch::Sender<bool>,
 ) {
-    let kind = ApiResource::erase::<SealedSecret>(&());
     schema::while_right(is_schema_right, &synced, || {
-        let api: Api<DynamicObject> = Api::all_with(context.client.clone(), &kind);
-        let see = |event| {
+        let api = realm::objects::<SealedSecret>(context.client.clone());
+        let see = |region: Region<'_>, event| {
             let wake = {
                 let mut store = context.store();
                 match event {
                     watcher::Event::Init => {
-                        store.begin_objects();
+                        store.begin_objects(region);
                         Wake::new()
                     }
                     watcher::Event::InitApply(object) => store.list_object(read::stripped(object)),
-                    watcher::Event::InitDone => store.end_objects(),
+                    watcher::Event::InitDone => store.end_objects(region),
                     watcher::Event::Apply(object) => store.apply_object(read::stripped(object)),
                     watcher::Event::Delete(object) => store.delete_object(&object.metadata),
                 }
             };
             engine.wake(wake);
         };
-        follow(streamed(api, watcher::Config::default()), "SealedSecrets", see, &synced)
+        context.watch("SealedSecrets", api, &watcher::Config::default()).follow(&synced, see)
     })
     .await;
 }
 
-/// VaultStores of all namespaces.
-async fn watch_stores(is_schema_right: watch::Receiver<bool>, desk: Desk, client: Client, synced: watch::Sender<bool>) {
-    let begin = || desk.clone().watch_stores(client.clone(), synced.clone());
+/// VaultStores.
+async fn watch_stores(is_schema_right: watch::Receiver<bool>, desk: Desk, synced: watch::Sender<bool>) {
+    let begin = || desk.clone().watch_stores(synced.clone());
     schema::while_right(is_schema_right, &synced, begin).await;
 }
 
 /// Metadata of the Secrets with our label. Foreign ones never arrive, and no Secret's bytes do.
-async fn watch_secrets(client: Client, context: Context, engine: Engine, synced: watch::Sender<bool>) {
-    let api: Api<PartialObjectMeta<Secret>> = Api::all(client);
-    let stream = streamed(api, watcher::Config::default().labels(OWNER_LABEL));
-    follow(
-        stream,
-        "Secrets",
-        |event| {
-            let wake = {
-                let mut store = context.store();
-                match event {
-                    watcher::Event::Init => {
-                        store.begin_secrets();
-                        Wake::new()
-                    }
-                    watcher::Event::InitApply(secret) => store.list_secret(&secret.metadata),
-                    watcher::Event::InitDone => store.end_secrets(),
-                    watcher::Event::Apply(secret) => store.apply_secret(&secret.metadata),
-                    watcher::Event::Delete(secret) => store.delete_secret(&secret.metadata),
+async fn watch_secrets(context: Context, engine: Engine, synced: watch::Sender<bool>) {
+    let api = realm::secrets(context.client.clone());
+    let see = |region: Region<'_>, event: watcher::Event<PartialObjectMeta<Secret>>| {
+        let wake = {
+            let mut store = context.store();
+            match event {
+                watcher::Event::Init => {
+                    store.begin_secrets(region);
+                    Wake::new()
                 }
-            };
-            engine.wake(wake);
-        },
-        &synced,
-    )
-    .await;
+                watcher::Event::InitApply(secret) => store.list_secret(&secret.metadata),
+                watcher::Event::InitDone => store.end_secrets(region),
+                watcher::Event::Apply(secret) => store.apply_secret(&secret.metadata),
+                watcher::Event::Delete(secret) => store.delete_secret(&secret.metadata),
+            }
+        };
+        engine.wake(wake);
+    };
+    let labelled = watcher::Config::default().labels(OWNER_LABEL);
+    context.watch("Secrets", api, &labelled).follow(&synced, see).await;
 }
 
 /// Looks at every object of which Vault has been asked.

@@ -114,6 +114,11 @@ pub fn rendered() -> Result<Vec<DynamicObject>> {
     rendered.clone().map_err(anyhow::Error::msg)
 }
 
+/// The same for a controller that serves these namespaces and no others.
+pub fn for_namespaces(names: &[&str]) -> Result<Vec<DynamicObject>> {
+    Helm::find()?.template(&["--set", AUDIENCES, "--set", &format!("namespaces={{{}}}", names.join(","))])
+}
+
 /// The definitions of other projects' kinds that optional parts of the chart use.
 pub fn foreign_definitions() -> Result<Vec<DynamicObject>> {
     const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/servers/definitions");

@@ -40,8 +40,9 @@ use crate::{
     apply::{DEADLINE, WriteError, Writer},
     error::{ApiError, within},
     facts,
+    realm::Realm,
     report::Report,
-    rewatch::{Soon, watch_error},
+    rewatch::{Soon, cause},
     settings::FirstRing,
     status,
     store::Key,
@@ -82,6 +83,8 @@ pub struct Keeper {
     client: Client,
     writer: Writer,
     namespace: String,
+    /// Whether rings in namespaces that count for nothing are seen, and told so.
+    hears_of_all: bool,
     first_ring: Option<FirstRing>,
     cluster_name: String,
     report: Report,
@@ -128,7 +131,7 @@ impl Keeper {
     pub fn new(
         client: Client,
         writer: Writer,
-        namespace: &str,
+        (namespace, realm): (&str, &Realm),
         cluster_name: &str,
         first_ring: Option<FirstRing>,
         report: Report,
@@ -138,6 +141,7 @@ impl Keeper {
             client,
             writer,
             namespace: namespace.to_owned(),
+            hears_of_all: *realm == Realm::Cluster,
             first_ring,
             cluster_name: cluster_name.to_owned(),
             report,
@@ -186,13 +190,16 @@ impl Keeper {
         }
     }
 
-    /// The rings of all namespaces; none come while the CRDs are not right.
+    /// The rings, with those of other namespaces where they may be seen; none come while the CRDs are not right.
     fn watch_rings(&mut self, is_schema_right: bool) -> BoxStream<'static, RingEvent> {
         self.picture.rings = None;
         if !is_schema_right {
             return stream::pending().boxed();
         }
-        let rings: Api<DeserializeGuard<KeyRing>> = Api::all(self.client.clone());
+        let rings: Api<DeserializeGuard<KeyRing>> = match self.hears_of_all {
+            true => Api::all(self.client.clone()),
+            false => Api::namespaced(self.client.clone(), &self.namespace),
+        };
         watcher(rings, watcher::Config::default().page_size(50)).backoff(Soon::default()).boxed()
     }
 
@@ -411,7 +418,7 @@ fn verdict(ring: &OpenedRing, findings: &[Finding]) -> (KeyRingReason, String) {
 }
 
 fn watch_failed(what: &str, error: watcher::Error) {
-    warn!(what, cause = watch_error(error), "a watch failed and is begun again");
+    warn!(what, cause = cause(error).text(), "a watch failed and is begun again");
 }
 
 impl Picture {

@@ -7,21 +7,24 @@ pub mod fetch;
 pub mod read;
 
 use std::{
+    fmt::Debug,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use k8s_openapi::jiff::Timestamp;
 use kube::{
-    Api, Client, ResourceExt,
+    Api, Client, Resource, ResourceExt,
     api::DynamicObject,
     core::{ApiResource, ObjectMeta},
+    runtime::watcher,
 };
 use seal_crds::{
     SealedSecret,
     condition::{self, SealedSecretReason as Reason},
     sealed_secret::{DeletionPolicy, SecretStatus},
 };
+use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
 use self::{
@@ -35,7 +38,9 @@ use crate::{
     facts::Facts,
     keys::KeyIndex,
     metrics::Write,
+    realm::{Realm, Region},
     report::Report,
+    rewatch::Watch,
     status::{self, VaultPart, Verdict},
     store::{Key, OwnedSecret, Store},
     vault::{
@@ -60,6 +65,8 @@ pub struct Context {
     pub keys: watch::Receiver<Arc<KeyIndex>>,
     /// The controller's own namespace.
     pub own_namespace: Arc<str>,
+    /// The namespaces whose objects it looks at.
+    pub realm: Realm,
     /// Fetches from Vault, beside the looks.
     pub errands: Arc<Errands>,
     /// How often each Secret is read and compared as a whole.
@@ -72,6 +79,14 @@ impl Context {
     /// The store. A panic elsewhere while it was held leaves it usable: every change of it is whole.
     pub fn store(&self) -> MutexGuard<'_, Store> {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A watch of one kind in all that is served.
+    pub fn watch<K>(&self, what: &'static str, api: impl Fn(Region<'_>) -> Api<K>, config: &watcher::Config) -> Watch<K>
+    where
+        K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+    {
+        Watch::new(what, &self.realm, api, config, self.report.metrics.clone())
     }
 
     fn is_settled(&self, key: &Key) -> bool {

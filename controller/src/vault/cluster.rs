@@ -13,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use http::{HeaderValue, Request, header::AUTHORIZATION};
 use k8s_openapi::api::{
     authentication::v1::{TokenRequest, TokenRequestSpec, TokenReview, TokenReviewSpec},
     core::v1::{ConfigMap, Namespace, Secret, ServiceAccount},
@@ -72,6 +73,8 @@ pub enum LookupError {
 /// The API server, as far as Vault is concerned.
 pub struct Cluster {
     client: Client,
+    /// Shows no credential of its own; there where no TokenReview may be asked for.
+    nobody: Option<Client>,
     allows_api_audience: bool,
     accounts: Remembered<(String, String), Arc<str>>,
     labels: Remembered<String, Arc<BTreeMap<String, String>>>,
@@ -83,7 +86,12 @@ impl Cluster {
     /// Asks with this client.
     pub fn new(client: Client, allows_api_audience: bool) -> Self {
         let (accounts, labels, foreign) = Default::default();
-        Self { client, allows_api_audience, accounts, labels, foreign }
+        Self { client, nobody: None, allows_api_audience, accounts, labels, foreign }
+    }
+
+    /// The same without a right in the whole cluster, which a TokenReview takes. `nobody` shows no credential.
+    pub fn without_reviews(self, nobody: Client) -> Self {
+        Self { nobody: Some(nobody), ..self }
     }
 
     /// The uid of a ServiceAccount.
@@ -125,7 +133,11 @@ impl Cluster {
         })?;
         let token = made.status.map(|status| Zeroizing::new(status.token));
         let token = token.ok_or_else(|| LookupError::Api(what.clone(), ApiError::Malformed))?;
-        self.is_foreign(&token, audiences, what).await?;
+        match &self.nobody {
+            None => self.is_foreign(&token, audiences, what).await?,
+            Some(nobody) if !self.allows_api_audience => is_refused(nobody, &token).await?,
+            Some(_) => {}
+        }
         Ok(token)
     }
 
@@ -213,6 +225,23 @@ impl Cluster {
     /// Forgets the labels of a namespace, because they changed.
     pub fn forget_labels(&self, namespace: &str) {
         self.labels.remove(&namespace.to_owned());
+    }
+}
+
+/// Shows this very token to the API server, as whoever gets it could. Why it is refused, nobody says; so that tells
+/// nothing of the next one, and is not remembered.
+async fn is_refused(nobody: &Client, token: &str) -> Result<(), LookupError> {
+    let failed = |error| LookupError::Api("the token's audiences".to_owned(), error);
+    let bearer = Zeroizing::new(format!("Bearer {token}"));
+    let mut bearer = HeaderValue::from_str(&bearer).map_err(|_| failed(ApiError::Malformed))?;
+    bearer.set_sensitive(true);
+    let request = Request::get("/version").header(AUTHORIZATION, bearer).body(Vec::new());
+    let request = request.map_err(|_| failed(ApiError::Malformed))?;
+    match within(DEADLINE, nobody.request_text(request)).await {
+        Err(ApiError::Status { code: 401, .. }) => Ok(()),
+        // Known, and allowed nothing: known all the same.
+        Ok(_) | Err(ApiError::Status { code: 403, .. }) => Err(LookupError::ApiAudience),
+        Err(error) => Err(failed(error)),
     }
 }
 

@@ -18,7 +18,7 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 use kube::{
-    Api, Client, ResourceExt,
+    Api, ResourceExt,
     api::{DynamicObject, PartialObjectMeta},
     core::ApiResource,
     runtime::watcher,
@@ -39,7 +39,7 @@ use super::{
 use crate::{
     apply::WriteError,
     engine::{Engine, Term},
-    rewatch::{follow, streamed},
+    realm::{self, Region},
     sealed::{Context, read::part},
     status,
     store::Key,
@@ -65,23 +65,22 @@ impl Desk {
     }
 
     /// Watches VaultStores. One that makes no sense stops no other.
-    pub async fn watch_stores(self, client: Client, synced: watch::Sender<bool>) {
-        let kind = ApiResource::erase::<VaultStore>(&());
-        let api: Api<DynamicObject> = Api::all_with(client, &kind);
-        let mut listed = Vec::new();
-        let see = |event| match event {
-            watcher::Event::Init => listed.clear(),
+    pub async fn watch_stores(self, synced: watch::Sender<bool>) {
+        let api = realm::objects::<VaultStore>(self.context.client.clone());
+        let mut listed: Vec<StoreId> = Vec::new();
+        let see = |region: Region<'_>, event| match event {
+            watcher::Event::Init => listed.retain(|id| !realm::is_in(&id.namespace, region)),
             // At a start all are new, and what is fresh stays fresh.
             watcher::Event::InitApply(object) => listed.push(self.see(object)),
             watcher::Event::InitDone => {
-                let gone: Vec<_> =
-                    self.context.errands.stores().into_iter().filter(|id| !listed.contains(id)).collect();
+                let mut gone = self.context.errands.stores();
+                gone.retain(|id| realm::is_in(&id.namespace, region) && !listed.contains(id));
                 gone.iter().for_each(|id| self.forget(id));
             }
             watcher::Event::Apply(object) => drop(self.see(object)),
             watcher::Event::Delete(object) => self.forget(&id_of(&object)),
         };
-        follow(streamed(api, watcher::Config::default()), "VaultStores", see, &synced).await;
+        self.context.watch("VaultStores", api, &watcher::Config::default()).follow(&synced, see).await;
     }
 
     fn see(&self, mut object: DynamicObject) -> StoreId {
@@ -116,23 +115,23 @@ impl Desk {
     }
 
     /// Watches Secrets that consent to be credentials: a new one may be what a login waits for.
-    pub async fn watch_credentials(self, client: Client, synced: watch::Sender<bool>) {
-        let api: Api<PartialObjectMeta<Secret>> = Api::all(client);
+    pub async fn watch_credentials(self, synced: watch::Sender<bool>) {
+        let api = realm::secrets(self.context.client.clone());
         let config = watcher::Config::default().labels(&format!("{VAULT_AUTH_LABEL}=true"));
-        let see = |event: watcher::Event<PartialObjectMeta<Secret>>| {
+        let see = |_: Region<'_>, event: watcher::Event<PartialObjectMeta<Secret>>| {
             if let watcher::Event::Apply(secret) = event {
                 let namespace = secret.namespace().unwrap_or_default();
                 self.where_store(&namespace, |spec| names_credential(spec, &secret.name_any()));
             }
         };
-        follow(streamed(api, config), "credentials", see, &synced).await;
+        self.context.watch("credentials", api, &config).follow(&synced, see).await;
     }
 
-    /// Watches the labels of namespaces: a store may allow by them.
-    pub async fn watch_namespaces(self, client: Client, synced: watch::Sender<bool>) {
-        let api: Api<PartialObjectMeta<Namespace>> = Api::all(client);
+    /// Watches the labels of all namespaces: a store may allow by them.
+    pub async fn watch_namespaces(self, synced: watch::Sender<bool>) {
+        let api = |_: Region<'_>| Api::all(self.context.client.clone());
         let mut known: HashMap<String, BTreeMap<String, String>> = HashMap::new();
-        let see = |event: watcher::Event<PartialObjectMeta<Namespace>>| match event {
+        let see = |_: Region<'_>, event: watcher::Event<PartialObjectMeta<Namespace>>| match event {
             // A list after a gap may hold what the gap has swallowed.
             watcher::Event::InitApply(namespace) | watcher::Event::Apply(namespace) => {
                 let (name, labels) = (namespace.name_any(), namespace.labels().clone());
@@ -150,7 +149,7 @@ impl Desk {
             }
             watcher::Event::Init | watcher::Event::InitDone => {}
         };
-        follow(streamed(api, watcher::Config::default()), "Namespaces", see, &synced).await;
+        self.context.watch("Namespaces", api, &watcher::Config::default()).follow(&synced, see).await;
     }
 
     /// Has everything of a namespace fetched again whose store is like this.

@@ -22,7 +22,7 @@ use seal_tests::{
 };
 use serde_json::{Value, json};
 
-const CONTROLLER_USER: &str = "system:serviceaccount:sealwright-system:seal-controller";
+pub(crate) const CONTROLLER_USER: &str = "system:serviceaccount:sealwright-system:seal-controller";
 const FORBIDDEN: u64 = 403;
 /// Objects of 1.2 MB each: more than the controller holds while they wait.
 const BACKLOG: usize = 16;
@@ -44,13 +44,13 @@ impl Right {
     }
 }
 
-/// The roles of the chart that are the controller's, without what Vault takes: that is for the suite of Vault to show.
-fn roles() -> Result<Vec<DynamicObject>> {
-    let mut objects = helm::rendered()?;
+/// The roles that are the controller's, without what Vault takes: that is for the suite of Vault to show.
+fn roles(mut objects: Vec<DynamicObject>) -> Vec<DynamicObject> {
     objects.retain(|object| {
-        object.name_any() == CONTROLLER && ["Role", "ClusterRole"].contains(&manifests::kind_of(object))
+        let is_role = ["Role", "ClusterRole"].contains(&manifests::kind_of(object));
+        is_role && [CONTROLLER, "seal-controller-served"].contains(&object.name_any().as_str())
     });
-    Ok(objects)
+    objects
 }
 
 fn rules_of(role: &DynamicObject) -> Result<Vec<PolicyRule>> {
@@ -141,7 +141,7 @@ fn every_right_of_the_chart_is_used_and_no_other_is_asked_for() {
         ensure!(refused.is_empty(), "asked for, and not given: {refused:?}");
         let used: BTreeSet<_> = asked.iter().map(|(right, _)| right.clone().reading()).collect();
         let mut given = BTreeSet::new();
-        for role in roles()? {
+        for role in roles(helm::rendered()?) {
             given.extend(rules_of(&role)?.iter().flat_map(rights_of).map(Right::reading));
         }
         let unused: Vec<_> = given.difference(&used).collect();
@@ -152,16 +152,27 @@ fn every_right_of_the_chart_is_used_and_no_other_is_asked_for() {
 
 #[test]
 fn without_any_one_of_the_rules_the_controller_is_refused_what_it_needs() {
+    every_rule_is_missed(|_| helm::rendered());
+}
+
+#[test]
+fn nor_is_there_a_rule_too_many_where_it_serves_some_namespaces() {
+    every_rule_is_missed(|space| helm::for_namespaces(&[&space.name]));
+}
+
+fn every_rule_is_missed(rendered: impl FnOnce(&Space) -> Result<Vec<DynamicObject>>) {
     let plane = ControlPlane::start_audited(CONTROLLER_USER).expect("a control plane can be started");
     in_cluster(plane, |space| async move {
-        install::everything(&space.client).await?;
+        let objects = rendered(&space)?;
+        install::chart(&space.client, &objects).await?;
         let first = Controller::start(&space.plane, CONTROLLER, &[]).await?;
         let stage = Stage::set(space).await?;
         let object = sealed_for_any_name(&stage, secret_manifest(&stage.space.name, "any", &[("a", "1")])?)?;
         ended(first).await?;
-        for role in roles()? {
+        for role in roles(objects) {
             for number in 0..rules_of(&role)?.len() {
-                let what = format!("{} without its rule number {number}", manifests::kind_of(&role));
+                let what =
+                    format!("{} {} without its rule number {number}", manifests::kind_of(&role), role.name_any());
                 is_missed(&stage, &role, number, &object).await.context(what)?;
             }
         }
@@ -174,7 +185,7 @@ async fn is_missed(stage: &Stage, role: &DynamicObject, number: usize, object: &
     let space = &stage.space;
     forget(space).await?;
     let mut object = object.clone();
-    object.metadata.name = Some(format!("{}-{number}", manifests::kind_of(role).to_lowercase()));
+    object.metadata.name = Some(format!("{}-{}-{number}", manifests::kind_of(role).to_lowercase(), role.name_any()));
     manifests::apply(&space.client, &[object]).await?;
     let rule = rules_of(role)?.remove(number);
     let mut less = role.clone();

@@ -67,6 +67,9 @@ networkPolicy: {enabled: false}
 metrics: {serviceMonitor: {enabled: true, namespace: default}}
 ";
 
+/// Roles in some namespaces.
+const SOME: &str = "namespaces: [default, kube-system]";
+
 fn with(values: &str) -> Result<Vec<DynamicObject>> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("values.yaml");
@@ -96,7 +99,7 @@ fn the_api_server_accepts_strictly_what_every_set_of_values_makes() {
     in_namespace(|space| async move {
         manifests::apply(&space.client, &[install::namespace()?]).await?;
         manifests::apply_crds(&space.client, &helm::foreign_definitions()?).await?;
-        for (number, values) in ["{}", EVERYTHING, LITTLE].iter().enumerate() {
+        for (number, values) in ["{}", EVERYTHING, LITTLE, SOME].iter().enumerate() {
             for object in with(values)? {
                 judged(&space.client, &object).await.with_context(|| format!("values number {number}"))?;
             }
@@ -107,7 +110,7 @@ fn the_api_server_accepts_strictly_what_every_set_of_values_makes() {
 
 #[test]
 fn the_controller_knows_every_flag_that_the_chart_gives_it() -> Result<()> {
-    for values in ["{}", EVERYTHING, LITTLE] {
+    for values in ["{}", EVERYTHING, LITTLE, SOME] {
         let objects = with(values)?;
         let deployment = objects.iter().find(|object| manifests::kind_of(object) == "Deployment");
         let container = &deployment.context("there is a Deployment")?.data["spec"]["template"]["spec"]["containers"][0];
@@ -160,6 +163,8 @@ fn a_wrong_value_is_refused_with_its_place() -> Result<()> {
         ("log.level=loud", "at '/log/level': value must be one of 'error', 'warn', 'info', 'debug', 'trace'"),
         ("workers=1", "at '/workers': minimum: got 1, want 2"),
         ("verifyEvery=soon", "at '/verifyEvery': 'soon' does not match pattern"),
+        ("namespaces=shop", "at '/namespaces': got string, want array"),
+        ("namespaces={Shop}", "at '/namespaces/0': 'Shop' does not match pattern"),
         ("keyRing.recovery={age1qqqq}", "keyRing.recovery: entry number 1 is no recipient"),
         ("recipient.ingress.enabled=true", "recipient.ingress.host: which name?"),
         ("recipient.httpRoute.enabled=true", "recipient.httpRoute.parentRefs: which Gateway?"),

@@ -1,10 +1,12 @@
 //! Tenants who would have the controller fetch, or send, what is not theirs: refused before anything is sent.
 
+use std::sync::Arc;
+
 use seal_crds::condition::SealedSecretReason::{InvalidSpec, OutputRefused};
 use seal_tests::{
-    Controller, Result, Stage, ensure,
+    Controller, Result, Space, Stage, ensure,
     fault_proxy::{Fault, FaultProxy},
-    in_namespace, in_own_cluster,
+    helm, in_namespace, in_own_cluster,
     install::{self, CONTROLLER},
     manifests,
 };
@@ -237,6 +239,36 @@ fn where_the_api_server_checks_nothing_the_controller_refuses_by_itself_and_send
             shop.stage.reason(name, OutputRefused).await?;
             shop.stage.holds_nothing(name).await?;
         }
+        assert_eq!(spy.connections(), 0);
+        Ok(())
+    });
+}
+
+#[test]
+fn where_some_namespaces_are_served_their_roles_suffice_for_vault() {
+    in_own_cluster(|space| async move {
+        let other = Space::make(space.plane.clone()).await?;
+        install::chart(&space.client, &helm::for_namespaces(&[&space.name, &other.name])?).await?;
+        let controller = Controller::start(&space.plane, CONTROLLER, &[]).await?;
+        let world = World::around(Stage::set(space).await?, Arc::new(controller)).await?;
+        let bank = Tenant { stage: Stage::set(other).await? };
+        bank.account("app").await?;
+        world.role(&bank, "app", json!({})).await?;
+
+        // By a label that nothing but a Role in the namespace itself lets it see.
+        label_namespace(&bank, "gold").await?;
+        world.store(json!({"allowedNamespaces": {"selector": {"matchLabels": {"tier": "gold"}}}})).await?;
+        bank.object("db", of_store(&world.shop), json!({})).await?;
+        bank.stage.ready("db").await?;
+        bank.stage.holds("db", &[("user", "ada")]).await?;
+
+        let (spy, address) = spy().await?;
+        let audiences = ["https://kubernetes.default.svc"];
+        let auth = json!({"kubernetes": {"role": "r", "serviceAccount": "app", "audiences": audiences}});
+        bank.store("spied", merged(store_at(&address), json!({"auth": auth}))).await?;
+        bank.object("spied", merged(user(), json!({"storeRef": {"name": "spied"}})), json!({})).await?;
+        let told = bank.vault_is("spied", "AuthFailed").await?;
+        ensure!(told.contains("--vault-allow-api-audience"), "{told}");
         assert_eq!(spy.connections(), 0);
         Ok(())
     });

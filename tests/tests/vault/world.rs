@@ -52,7 +52,8 @@ impl World {
         Self::around(Stage::set(space).await?, Arc::new(controller)).await
     }
 
-    async fn around(stage: Stage, controller: Arc<Controller>) -> Result<Self> {
+    /// Around a namespace on a cluster where a controller runs.
+    pub(crate) async fn around(stage: Stage, controller: Arc<Controller>) -> Result<Self> {
         let guard = Guard::start()?;
         let bao = Bao::dev(&guard, "bao").await?;
         Self::with(stage, controller, guard, bao).await
