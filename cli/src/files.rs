@@ -38,16 +38,14 @@ pub(crate) fn read_if_exists(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>> 
         };
         error.because(cause)
     };
-    let mut file = match File::open(path) {
+    let file = match File::open(path) {
         Ok(file) => file,
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(cause) => return Err(failed(cause)),
     };
-    // Sized at once: a growing buffer would leave copies behind.
+    // Of a pipe it says zero.
     let length = file.metadata().map(|metadata| metadata.len()).unwrap_or_default();
-    let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(length).unwrap_or_default() + 1));
-    file.read_to_end(&mut bytes).map_err(failed)?;
-    Ok(Some(bytes))
+    read_wiped(file, usize::try_from(length).unwrap_or_default() + 1).map(Some).map_err(failed)
 }
 
 /// Reads what a file to be written holds now; nothing for a pipe or a device, which hold nothing to be kept.
@@ -62,12 +60,13 @@ fn is_stream(path: &Path) -> bool {
 
 /// Reads stdin to its end, verbatim.
 pub(crate) fn read_stdin() -> Result<Zeroizing<Vec<u8>>> {
-    read_growing(io::stdin().lock()).map_err(|cause| Error::request("cannot read stdin").because(cause))
+    read_wiped(io::stdin().lock(), 0).map_err(|cause| Error::request("cannot read stdin").because(cause))
 }
 
-/// Reads what says no length. The buffer begins small, since all of it is wiped; each that gets too small is, too.
-fn read_growing(mut source: impl io::Read) -> io::Result<Zeroizing<Vec<u8>>> {
-    let mut bytes = Zeroizing::new(Vec::with_capacity(4 * 1024));
+/// Reads to the end. A buffer that grew by itself would leave copies behind: each that gets too small is wiped.
+/// `expected`: what the source says of its length, and one more; few bytes where it says nothing, since all are wiped.
+pub(crate) fn read_wiped(mut source: impl io::Read, expected: usize) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(expected.max(4 * 1024)));
     loop {
         let room = bytes.capacity() - bytes.len();
         if source.by_ref().take(room as u64).read_to_end(&mut bytes)? < room {
@@ -223,7 +222,10 @@ mod tests {
     fn what_says_no_length_is_read_to_its_end() {
         for length in [0, 1, 4095, 4096, 4097, 16_384, 100_000] {
             let bytes: Vec<u8> = (0..length).map(|number: u32| number.to_le_bytes()[0]).collect();
-            assert_eq!(*read_growing(bytes.as_slice()).expect("is read"), bytes);
+            let (shorter, longer) = (bytes.len() / 2, bytes.len() + 1);
+            for expected in [0, shorter, longer] {
+                assert_eq!(*read_wiped(bytes.as_slice(), expected).expect("is read"), bytes);
+            }
         }
     }
 

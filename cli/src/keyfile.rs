@@ -4,7 +4,7 @@
 //! key pasted into the wrong place must not end up in a CI log.
 
 use std::{
-    io::{self, Read as _, Write as _},
+    io::{self, Write as _},
     path::Path,
 };
 
@@ -169,12 +169,9 @@ fn decrypt(bytes: &[u8], name: &str) -> Result<Zeroizing<Vec<u8>>> {
         }
         cause => broken(cause),
     })?;
-    let mut plaintext = Zeroizing::new(Vec::with_capacity(64 * 1024));
-    reader
-        .take(64 * 1024)
-        .read_to_end(&mut plaintext)
-        .map_err(|cause| Error::request(format!("{name} cannot be decrypted")).because(cause))?;
-    Ok(plaintext)
+    // No longer than what it is decrypted from.
+    files::read_wiped(reader, bytes.len())
+        .map_err(|cause| Error::request(format!("{name} cannot be decrypted")).because(cause))
 }
 
 /// Whether this is an age file, armored or not.
