@@ -156,6 +156,26 @@ fn what_no_cluster_takes_is_refused_whoever_sealed_what_is_in_it() {
 }
 
 #[test]
+fn json_objects_one_after_the_other_are_documents() {
+    let folder = folder();
+    let secret = |name: &str| {
+        let metadata = format!(r#"{{"name": "{name}", "namespace": "shop"}}"#);
+        format!(
+            r#"{{"apiVersion": "v1", "kind": "Secret", "metadata": {metadata}, "stringData": {{"a": "\ud83d\ude00"}}}}"#
+        )
+    };
+    let two = format!("{}\n{}\n", secret("one"), secret("two"));
+    let sealed = folder.seal_with_stdin(&[], two.as_bytes()).succeeds();
+    assert_eq!(sealed.stdout().matches("kind\": \"SealedSecret").count(), 2, "{}", sealed.stdout());
+    folder.write("two.json", &two);
+    folder.seal(&["--in-place", "two.json"]).succeeds();
+    folder.seal_with_stdin(&["set", "two.json", "--name", "two", "b"], b"hunter2").succeeds();
+    let opened = folder.seal(&["open", "two.json", "-i", "recovery.txt"]).succeeds();
+    assert_eq!(opened.stdout().matches("a: 8J+YgA==").count(), 2, "{}", opened.stdout());
+    assert!(opened.stdout().ends_with("b: aHVudGVyMg==\n"), "{}", opened.stdout());
+}
+
+#[test]
 fn documents_that_are_no_secrets_keep_every_byte() {
     let folder = folder();
     let before =

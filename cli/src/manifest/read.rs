@@ -118,7 +118,7 @@ impl Stream {
 
     /// As [`Stream::parse`], of what was decoded.
     pub(crate) fn of(text: Text) -> Result<Self> {
-        let text = text.with_json_surrogates_joined();
+        let text = text.with_json_surrogates_joined().with_json_objects_apart();
         let documents = yaml::parse(text.as_str())
             .map_err(|cause| Error::request(cause.to_string()).hint("one broken document refuses the whole file"))?;
         Ok(Self { text, documents })

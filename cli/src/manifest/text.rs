@@ -58,7 +58,7 @@ impl Text {
     pub(crate) fn with_json_surrogates_joined(self) -> Self {
         let escapes = ["\\ud8", "\\ud9", "\\uda", "\\udb"];
         if !escapes.iter().any(|escape| contains_ignoring_case(&self.content, escape))
-            || serde_json::from_str::<serde::de::IgnoredAny>(&self.content).is_err()
+            || json_ends(&self.content).is_none()
         {
             return self;
         }
@@ -84,6 +84,23 @@ impl Text {
         Self { content: joined, encoding: self.encoding }
     }
 
+    /// JSON objects one after the other, as two runs of `kubectl -o json` into one file give, are several documents; YAML
+    /// wants a line between them. Other text stays as it is.
+    pub(crate) fn with_json_objects_apart(self) -> Self {
+        let Some(ends) = json_ends(&self.content).filter(|ends| ends.len() > 1) else { return self };
+        let line_break = line_break_of(&self.content);
+        let line = format!("{line_break}---{line_break}");
+        let mut apart = Zeroizing::new(String::with_capacity(self.content.len() + ends.len() * line.len()));
+        let mut start = 0;
+        for end in ends {
+            apart.push_str(if start > 0 { &line } else { "" });
+            apart.push_str(self.content[start..end].trim_start());
+            start = end;
+        }
+        apart.push_str(&self.content[start..]);
+        Self { content: apart, encoding: self.encoding }
+    }
+
     /// Encodes a changed content the way this text was encoded.
     pub(crate) fn encode_like(&self, content: &str) -> Vec<u8> {
         match self.encoding {
@@ -95,6 +112,20 @@ impl Text {
             }
         }
     }
+}
+
+/// Where each object of a text ends that is JSON objects and nothing else.
+fn json_ends(text: &str) -> Option<Vec<usize>> {
+    if !text.trim_start().starts_with('{') {
+        return None;
+    }
+    let mut objects = serde_json::Deserializer::from_str(text).into_iter::<serde::de::IgnoredAny>();
+    let mut ends = Vec::new();
+    while let Some(object) = objects.next() {
+        object.ok()?;
+        ends.push(objects.byte_offset());
+    }
+    Some(ends)
 }
 
 /// The line break that a text uses.
@@ -212,6 +243,17 @@ mod tests {
         );
         assert_eq!(join(r#"{"a": "\ud83d"}"#), r#"{"a": "\ud83d"}"#);
         assert_eq!(join(r#"a: '\ud83d\ude00'"#), r#"a: '\ud83d\ude00'"#);
+    }
+
+    #[test]
+    fn json_objects_are_put_apart_and_nothing_else_changes() {
+        let apart =
+            |text: &str| Text::decode(text.as_bytes()).expect("is text").with_json_objects_apart().as_str().to_owned();
+        assert_eq!(apart("{\"a\": 1}\n{\"b\": 2}\n"), "{\"a\": 1}\n---\n{\"b\": 2}\n");
+        assert_eq!(apart("{}{}\r\n \r\n{}"), "{}\r\n---\r\n{}\r\n---\r\n{}");
+        for text in ["{\"a\": 1}\n", "{}\n---\n{}\n", "{} x\n", "1 2\n", "a: {}\n", ""] {
+            assert_eq!(apart(text), text);
+        }
     }
 
     #[test]
