@@ -62,7 +62,7 @@ pub struct Served {
     /// Whether caches are synced and keys loaded, for `/readyz`. Before that, nothing is verified.
     pub ready: watch::Receiver<bool>,
     /// What keeps it from being ready, where a person can help; names no object.
-    pub hindrance: watch::Receiver<Option<String>>,
+    pub hindrances: Vec<watch::Receiver<Option<String>>>,
     /// The recipient that is published, for `/v1/recipient`; none before the identity exists.
     pub recipient: watch::Receiver<Option<Recipient>>,
     /// Whether every value of the object opens here; it renders nothing. Called on a thread that may be blocked.
@@ -328,7 +328,7 @@ async fn ready(State(app): State<App>) -> Response {
     if *app.served.ready.borrow() {
         return "ok\n".into_response();
     }
-    let text = match &*app.served.hindrance.borrow() {
+    let text = match app.served.hindrances.iter().find_map(|hindrance| hindrance.borrow().clone()) {
         Some(hindrance) => format!("not ready: {hindrance}\n"),
         None => "not ready\n".to_owned(),
     };
@@ -513,11 +513,12 @@ mod tests {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
             let (ready, is_ready) = watch::channel(true);
+            let (_, unhindered) = watch::channel(None);
             let (hindrance, hindered) = watch::channel(None);
+            let hindrances = vec![unhindered, hindered];
             let (recipient, published) = watch::channel(None);
             let metrics = Arc::new(Metrics::new());
-            let served =
-                Served { ready: is_ready, hindrance: hindered, recipient: published, verify, metrics: metrics.clone() };
+            let served = Served { ready: is_ready, hindrances, recipient: published, verify, metrics: metrics.clone() };
             let (stop, stopped) = oneshot::channel();
             let task = tokio::spawn(serve(listener, served, limits, async { drop(stopped.await) }));
             Self { address, ready, hindrance, recipient, metrics, stop, task }

@@ -91,7 +91,8 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     let (drained, is_drained) = oneshot::channel::<()>();
     let (led, is_led) = watch::channel(false);
     let (ready, is_ready) = watch::channel(false);
-    let (hindrance, hindered) = watch::channel(None);
+    let (hindrance, outdated) = watch::channel(None);
+    let (lack, lacking) = watch::channel(None);
     let (recipient, published_recipient) = watch::channel(None);
     let (synced_stores, stores) = watch::channel(!settings.serves_vault);
     let (mac_key, is_mac_key) = watch::channel(None);
@@ -142,10 +143,10 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     let (loaded, is_loaded) = watch::channel(false);
     let readiness = leading::readiness(is_led.clone(), objects, secrets, stores, is_loaded, (ready, active));
     let notice = schema::Notice { is_right: schema_right, hindrance, report: context.report.clone() };
-    let served = served(&context, (is_ready, hindered), published_recipient);
+    let served = served(&context, (is_ready, vec![outdated, lacking]), published_recipient);
     let object_watch = watch_objects(is_schema_right.clone(), context.clone(), engine.clone(), synced_objects);
     let secret_watch = watch_secrets(context.clone(), engine.clone(), synced_secrets);
-    let key_watch = follow_keys(published, (index, mac_key, recipient, loaded), context.clone(), engine.clone());
+    let key_watch = follow_keys(published, (index, mac_key, recipient, loaded, lack), context.clone(), engine.clone());
     let store_watch = watch_stores(is_schema_right.clone(), desk.clone(), synced_stores);
     let credential_watch = desk.clone().watch_credentials(watch::Sender::new(false));
     // Nobody may watch one namespace by its name: its labels are asked for when they count.
@@ -188,7 +189,7 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     info!("ending");
     stop.send_replace(true);
     work.await.ok();
-    // Nothing writes any more.
+    // The loop writes no more; what else may still be under way carries the precondition of what it read.
     drop(drained);
     server.await.ok();
     match election.await {
@@ -271,7 +272,7 @@ async fn keep_while_led(mut is_led: watch::Receiver<bool>, context: Context) {
 /// What the HTTP endpoints answer from.
 fn served(
     context: &Context,
-    (ready, hindrance): (watch::Receiver<bool>, watch::Receiver<Option<String>>),
+    (ready, hindrances): (watch::Receiver<bool>, Vec<watch::Receiver<Option<String>>>),
     recipient: watch::Receiver<Option<Recipient>>,
 ) -> Served {
     let (keys, realm) = (context.keys.clone(), context.realm.clone());
@@ -280,7 +281,7 @@ fn served(
         object.metadata.namespace.as_deref().is_some_and(|namespace| realm.serves(namespace))
             && decide::opens(object, &keys)
     };
-    Served { ready, hindrance, recipient, verify: Arc::new(verify), metrics: context.report.metrics.clone() }
+    Served { ready, hindrances, recipient, verify: Arc::new(verify), metrics: context.report.metrics.clone() }
 }
 
 /// SealedSecrets, as they are: one that makes no sense must not stop the others.
@@ -349,12 +350,13 @@ async fn follow_answers(mut answered: mpsc::UnboundedReceiver<Key>, engine: Engi
     }
 }
 
-/// Where what is known of the keys goes: what opens, what tells change, what is published, and that they are there.
+/// Where what is known of the keys goes: what opens, what tells change, what is published, that they are there, or why not.
 type KeySenders = (
     watch::Sender<Arc<KeyIndex>>,
     watch::Sender<Option<MacKey>>,
     watch::Sender<Option<Recipient>>,
     watch::Sender<bool>,
+    watch::Sender<Option<String>>,
 );
 
 /// Passes a new index on, and looks at every object that uses a key of which something else is known now.
@@ -363,7 +365,7 @@ type KeySenders = (
 /// keys of a controller that has not read them yet would be told that nobody can open it.
 async fn follow_keys(
     mut published: watch::Receiver<Published>,
-    (index, mac_key, recipient, loaded): KeySenders,
+    (index, mac_key, recipient, loaded, lack): KeySenders,
     context: Context,
     engine: Engine,
 ) {
@@ -374,6 +376,7 @@ async fn follow_keys(
             context.report.metrics.rings(&published.rings, &published.findings);
             recipient.send_replace(published.recipient.clone());
             mac_key.send_replace(published.mac_key.clone());
+            lack.send_replace(published.lack.clone());
             (published.index.clone(), published.is_ready)
         };
         if !is_loaded {

@@ -64,6 +64,8 @@ const FORGIVENESS: Duration = Duration::from_secs(60);
 pub struct Published {
     /// Identities and rings have been listed, and there is an identity.
     pub is_ready: bool,
+    /// Why there is none, where only a person can help.
+    pub lack: Option<String>,
     /// The cluster's recipient.
     pub recipient: Option<Recipient>,
     /// How many identities there are.
@@ -226,8 +228,10 @@ impl Keeper {
             return;
         };
         let verdicts: Vec<_> = opened.iter().map(|ring| verdict(ring, &findings)).collect();
+        let lost = Lack::of_identity(&identities, has_identity_secret, config.is_some());
         self.publish.send_replace(Published {
             is_ready: !identities.is_empty(),
+            lack: lost.as_ref().map(ToString::to_string),
             recipient: identity::published(&identities).map(|own| own.identity.recipient().clone()),
             identities: identities.len(),
             rings: opened.clone(),
@@ -240,7 +244,11 @@ impl Keeper {
             return;
         }
         opened.iter().for_each(|ring| memory.learn(ring));
-        match self.provide(&identities, (config, &memory), has_identity_secret, has_ring).await {
+        let provided = match lost {
+            Some(lost) => Err(lost),
+            None => self.provide(&identities, (config, &memory), has_ring).await,
+        };
+        match provided {
             Ok(()) => self.complaint = None,
             // Somebody else was faster: it is read again.
             Err(Lack::Write(WriteError::Conflict)) => self.retry = Some(Instant::now() + RETRY),
@@ -291,17 +299,10 @@ impl Keeper {
         &mut self,
         identities: &[ClusterIdentity],
         (config, memory): (Option<ConfigMap>, &Memory),
-        has_identity_secret: bool,
         has_ring: bool,
     ) -> Result<(), Lack> {
         let configs: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
         let Some(own) = identity::published(identities) else {
-            if has_identity_secret {
-                return Err(Lack::NoneReadable);
-            }
-            if config.is_some() {
-                return Err(Lack::Lost);
-            }
             // The watch brings it back to us; until then there is nothing to publish.
             return self.make_identity().await;
         };
@@ -388,6 +389,17 @@ enum Lack {
     Write(#[from] WriteError),
     #[error("cannot read ConfigMap {CLUSTER_CONFIG_MAP}: {0}")]
     Read(#[from] ApiError),
+}
+
+impl Lack {
+    /// Why there is no identity and none is made.
+    fn of_identity(identities: &[ClusterIdentity], has_secret: bool, had_one: bool) -> Option<Self> {
+        match (identities.is_empty(), has_secret, had_one) {
+            (true, true, _) => Some(Self::NoneReadable),
+            (true, false, true) => Some(Self::Lost),
+            _ => None,
+        }
+    }
 }
 
 /// Opens all rings, away from the async workers. None: it panicked.

@@ -46,7 +46,9 @@ fn a_cluster_that_lost_its_identity_never_makes_a_second_one_and_heals_when_it_i
         .await?;
         assert_eq!(identities(&space).await?, Vec::<String>::new(), "none is made");
         assert_eq!(cluster_recipient(&space.client).await?, recipient, "the published recipient stays");
-        assert_ne!(second.get("/readyz").await?.status, 200);
+        let readiness = second.get("/readyz").await?;
+        assert_eq!(readiness.status, 503);
+        assert!(readiness.body.contains("restore the Secret identity-1"), "{}", readiness.body);
 
         system(&space).create(&PostParams::default(), &copy(&backup, "identity-1")).await?;
         stage.ready("while-lost").await?;
