@@ -4,9 +4,9 @@
 //! first seen -> Course -> succeeded | failed | refused -> next -> a store, a credential, an allowance changed: sooner
 //! ```
 //!
-//! No status says when the last fetch was: that would be a write at every refresh. So regular refreshes happen at times
-//! of the clock that interval and uid decide, and a restart neither reads anything that is fresh nor puts off anything
-//! that is due, however often it happens.
+//! No status says when the last fetch was: that would be a write at every refresh. So after a start an object is due at a
+//! time of the clock that interval and uid decide: a restart reads nothing that is fresh, however often it happens, and
+//! between the last fetch before it and the first after it there are two intervals at most.
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -70,7 +70,7 @@ impl Cadence {
         self.interval.map(|interval| interval.mul_f64(1.0 - self.share / 10.0))
     }
 
-    /// Until the next of the times of the clock that are this object's.
+    /// Until the next of the times of the clock that are this object's: the first refresh after a start.
     fn by_the_clock(&self, wall: Timestamp) -> Option<Duration> {
         let interval = self.interval?;
         let shifted = wall.as_millisecond().unsigned_abs() as u128 + interval.mul_f64(self.share).as_millis();
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refresh_is_never_later_than_its_interval_and_zero_is_never() {
+    fn from_one_fetch_to_the_next_it_is_never_longer_than_the_interval_and_zero_is_never() {
         let now = Instant::now();
         for i in 0..50 {
             let cadence = cadence("10s", "24h", &format!("u{i}"));
