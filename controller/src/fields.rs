@@ -41,7 +41,7 @@ pub enum Part {
 pub struct Fields {
     /// Ours.
     pub ours: BTreeSet<Part>,
-    /// Everybody else's, with the name of one of the managers.
+    /// Everybody else's.
     pub theirs: BTreeSet<Part>,
     /// The managers besides us who own data, newest first.
     pub data_managers: Vec<String>,

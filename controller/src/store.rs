@@ -408,7 +408,7 @@ impl Store {
         self.objects.iter().filter(|(_, entry)| uses(entry)).map(|(key, _)| key.clone()).collect()
     }
 
-    /// How many values' objects use each key.
+    /// How many objects use each key.
     pub fn key_uses(&self) -> HashMap<KeyId, usize> {
         let mut uses = HashMap::new();
         for id in self.objects.values().flat_map(|entry| &entry.summary.key_ids) {
@@ -795,7 +795,7 @@ fn known(object: &SealedSecret) -> Option<Known> {
     let is_current = status.observed_generation == object.metadata.generation
         && is_good
         && secret.name == object.target_name()
-        && secret.inputs.as_deref() == Some(&status::inputs(object));
+        && secret.inputs.as_deref() == Some(&status::inputs());
     let (uid, resource_version) = (secret.uid.as_deref()?, secret.resource_version.as_deref()?);
     is_current.then(|| Known { uid: uid.into(), resource_version: resource_version.into() })
 }
@@ -930,7 +930,7 @@ mod tests {
                 name: object.target_name().to_owned(),
                 uid: Some(format!("s-{}", object.target_name())),
                 resource_version: Some("20".to_owned()),
-                inputs: Some(status::inputs(&object)),
+                inputs: Some(status::inputs()),
             }),
             vault: None,
         };

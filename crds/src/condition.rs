@@ -81,7 +81,7 @@ reasons! {
         SealedForElsewhere,
         /// A value is not a sealed value, or of a version that this controller does not know.
         UnknownFormat,
-        /// A value is sealed to a key that no ring of this cluster holds.
+        /// A value is sealed to a key that no ring of this cluster holds, or that one holds and does not open here.
         KeyNotFound,
         /// A value is sealed to a key that is in a ring without a proof that covers it.
         KeyNotProven,
@@ -107,7 +107,7 @@ reasons! {
         Contested,
         /// The API server refused the write, by quota, admission or rights.
         WriteRefused,
-        /// The API server could not be asked, or did not answer in time.
+        /// More than once in a row the API server answered with an error, not in time, or something had changed.
         WriteFailed,
         /// The first fetch from Vault has not succeeded yet; the sealed keys wait for it too.
         NeverSynced,
@@ -173,7 +173,7 @@ reasons! {
         FieldNotFound,
         /// The store does not allow this namespace, or this path.
         StoreNotAllowed,
-        /// There is no such VaultStore.
+        /// There is no such VaultStore, its spec cannot be read, or the controller uses no Vault at all.
         StoreNotFound,
     }
 }
@@ -199,10 +199,6 @@ reasons! {
         MemberIsRingKey,
         /// A key was removed, changed or reordered, although a ring only ever grows.
         KeysRewritten,
-        /// The CRD in the cluster is older than this controller, which therefore writes nothing.
-        SchemaOutdated,
-        /// A fault of the controller itself.
-        InternalError,
     }
 }
 

@@ -115,7 +115,7 @@ pub struct KeyRingStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
-    /// Ready, Stalled, Reconciling and Recoverable.
+    /// Ready, Stalled and Recoverable.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,

@@ -1,6 +1,6 @@
 //! What no SealedSecret may produce, whoever wrote it.
 //!
-//! One list, for the rules of the API server (made from it below), for `seal check`, and for the controller, which
+//! One list, for the rules of the API server (made from it below), for `seal`, and for the controller, which
 //! judges again: an object may have been stored under an older definition.
 
 use kube::core::Rule;

@@ -410,8 +410,7 @@ pub struct SecretStatus {
     #[schemars(length(max = 128))]
     pub resource_version: Option<String>,
 
-    /// A hash of what the Secret depends on besides the spec: the renderer's version and annotations. No secret is
-    /// in it.
+    /// A hash of what the Secret depends on besides the spec: the renderer's version. No secret is in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub inputs: Option<String>,

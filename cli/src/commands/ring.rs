@@ -309,7 +309,6 @@ fn write(file: &RingFile, manifest: &KeyRing) -> Result<()> {
     files::replace(&file.path, Some(&file.bytes), &rings::rewritten(&file.bytes, manifest)?)
 }
 
-/// A ring with one member dies with that member's key.
 fn show_members(sign: char, members: &[Member]) {
     for member in members {
         output::say(&format!("  {sign} member {} {}", member.name, member.recipient.key_id()));

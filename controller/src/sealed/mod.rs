@@ -373,7 +373,7 @@ async fn finish(
             name: object.target_name().to_owned(),
             uid: Some(done.facts.uid.clone()),
             resource_version: Some(done.facts.resource_version.clone()),
-            inputs: Some(status::inputs(object)),
+            inputs: Some(status::inputs()),
         },
     };
     let fetched = answer.and_then(|answer| answer.result.as_ref().ok());
