@@ -147,10 +147,12 @@ impl Cluster {
 
     /// Asks the controller that this connection leads to.
     pub(crate) fn verify_directly(&self, object: &SealedSecret) -> Result<Verdict> {
-        let verdict = self.ask(VERIFY, object).and_then(|(status, answer)| self.verdict(status, answer));
-        verdict.map_err(|error| {
+        let elsewhere = |error: Error| {
             error.hint("is a controller running there? `seal verify` without the URL asks through the API server")
-        })
+        };
+        let (status, answer) = self.ask(VERIFY, object).map_err(elsewhere)?;
+        let verdict = self.verdict(status, answer);
+        verdict.map_err(|error| if status == StatusCode::PAYLOAD_TOO_LARGE { error } else { elsewhere(error) })
     }
 
     fn ask(&self, path: &str, object: &SealedSecret) -> Result<(StatusCode, Answer)> {
@@ -166,7 +168,10 @@ impl Cluster {
             (StatusCode::OK, Some(true)) => Ok(Verdict::Yes),
             (_, Some(false)) => Ok(Verdict::No),
             _ => {
-                let error = Error::request(format!("the controller at {} answered {status}", self.address));
+                let mut error = Error::request(format!("the controller at {} answered {status}", self.address));
+                if status == StatusCode::PAYLOAD_TOO_LARGE {
+                    error = error.hint("no cluster takes so large an object: part the values over several Secrets");
+                }
                 Err(answer.error.or(answer.message).into_iter().fold(error, |error, why| error.because(Text(why))))
             }
         }

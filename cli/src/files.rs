@@ -34,7 +34,7 @@ pub(crate) fn read_if_exists(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>> 
         let error = match cause.kind() {
             io::ErrorKind::IsADirectory => error.hint("name the files in it, such as apps/*.yaml"),
             io::ErrorKind::PermissionDenied => error.hint("see who may read it: `ls -l`"),
-            _ => error,
+            _ => error.hint("check its name, and where it leads: `ls -l`"),
         };
         error.because(cause)
     };
@@ -107,6 +107,10 @@ pub(crate) fn make_folder_of(path: &Path) -> Result<()> {
 }
 
 pub(crate) fn already_exists(path: &Path) -> Error {
+    if !path.exists() {
+        return Error::request(format!("{} is a link to a file that is not there", path.display()))
+            .hint("remove the link, or make what it leads to");
+    }
     Error::request(format!("{} exists already", path.display()))
 }
 

@@ -160,7 +160,8 @@ fn decrypt(bytes: &[u8], name: &str) -> Result<Zeroizing<Vec<u8>>> {
         return Err(Error::request(format!("{name} is encrypted to a key, not with a passphrase"))
             .hint(format!("open it first: `age -d -i KEY {name} | seal ... -i -`")));
     }
-    let passphrase = terminal::passphrase(&format!("Passphrase of {name}: "))?;
+    let otherwise = "decrypt the file first: `age -d FILE | seal ... -i -`";
+    let passphrase = terminal::passphrase(&format!("Passphrase of {name}: "), otherwise)?;
     let identity = age::scrypt::Identity::new(passphrase);
     let reader = decryptor.decrypt(std::iter::once(&identity as &dyn age::Identity)).map_err(|cause| match cause {
         age::DecryptError::DecryptionFailed | age::DecryptError::KeyDecryptionFailed => {

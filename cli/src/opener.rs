@@ -71,9 +71,16 @@ impl Opener {
         if object.spec.encrypted_data.is_empty() && key.is_none() {
             return Ok(OpenedValues { place, values: Vec::new() });
         }
-        object.spec.check().map_err(|cause| Error::request("the object contradicts itself").because(cause))?;
-        let sealed_for =
-            object.spec.binding().map_err(|cause| Error::request("`spec.sealedFor` is not valid").because(cause))?;
+        object.spec.check().map_err(|cause| {
+            Error::request("the object contradicts itself")
+                .because(cause)
+                .hint("no cluster would take it: see who changed it, `git log -p`")
+        })?;
+        let sealed_for = object.spec.binding().map_err(|cause| {
+            Error::request("`spec.sealedFor` is not valid")
+                .because(cause)
+                .hint("its values open for what they were sealed for alone: see who changed it, `git log -p`")
+        })?;
         let wanted = match key {
             Some(key) => vec![known_key(object, key)?],
             None => object.spec.encrypted_data.keys().map(String::as_str).collect(),

@@ -1,7 +1,7 @@
 //! Secret + flags + rule + what a file already says -> for whom it is sealed. Pure; the world is elsewhere.
 
 use seal_crds::output::{self, RefusedOutput};
-use seal_envelope::{DataKey, Place, Recipient, SealedFor};
+use seal_envelope::{BindingError, DataKey, Place, Recipient, SealedFor};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -56,8 +56,13 @@ pub(crate) fn target(names: Names<'_>, wish: &Wish, rule: Option<&Rule>) -> Resu
     })
 }
 
-fn names_error(cause: seal_envelope::BindingError) -> Error {
-    Error::request("the Secret cannot be sealed under this name").because(cause).hint("Kubernetes would refuse it too")
+fn names_error(cause: BindingError) -> Error {
+    let hint = match cause {
+        BindingError::RepeatedNamespace => "give each namespace once",
+        BindingError::TooManyNamespaces => "`--scope cluster` binds to none",
+        _ => "Kubernetes would refuse it too",
+    };
+    Error::request("the Secret cannot be sealed for these names").because(cause).hint(hint)
 }
 
 fn namespaces<'a>(own: Option<&'a str>, wish: &'a Wish, rule: Option<&'a Rule>, scope: Scope) -> Result<Vec<&'a str>> {

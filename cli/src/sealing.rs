@@ -130,7 +130,7 @@ impl<'a> Sealer<'a> {
         self.report.push(format!(
             "{}: {} sealed to ring `{}` for {}",
             object(name, namespace),
-            keys.join(", "),
+            listed(&keys),
             self.ring.ring.name(),
             plan::described(sealed_for)
         ));
@@ -138,7 +138,7 @@ impl<'a> Sealer<'a> {
 
     fn note_removed(&mut self, name: &str, namespace: Option<&str>, keys: &[&str]) {
         if !keys.is_empty() {
-            self.report.push(format!("{}: {} removed", object(name, namespace), keys.join(", ")));
+            self.report.push(format!("{}: {} removed", object(name, namespace), listed(keys)));
         }
     }
 
@@ -154,6 +154,14 @@ impl<'a> Sealer<'a> {
             }
         }
         Ok(())
+    }
+}
+
+/// Key names as a person can still read them in one line.
+fn listed(keys: &[&str]) -> String {
+    match keys.len() {
+        ..=20 => keys.join(", "),
+        all => format!("{} and {} more", keys[..10].join(", "), all - 10),
     }
 }
 

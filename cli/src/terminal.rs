@@ -61,12 +61,10 @@ fn show_again_when_interrupted() {
     });
 }
 
-/// Asks for a passphrase without showing it.
-pub(crate) fn passphrase(prompt: &str) -> Result<SecretString> {
+/// Asks for a passphrase without showing it; `otherwise` is what to do without a terminal.
+pub(crate) fn passphrase(prompt: &str, otherwise: &str) -> Result<SecretString> {
     let typed = hidden(prompt).map_err(|cause| {
-        Error::request("there is no terminal on which to ask for the passphrase")
-            .because(cause)
-            .hint("decrypt the file first: `age -d FILE | seal ... -i -`")
+        Error::request("there is no terminal on which to ask for the passphrase").because(cause).hint(otherwise)
     })?;
     Ok(SecretString::from(typed))
 }
@@ -74,11 +72,12 @@ pub(crate) fn passphrase(prompt: &str) -> Result<SecretString> {
 /// Asks for a new passphrase, twice.
 pub(crate) fn new_passphrase() -> Result<SecretString> {
     use age::secrecy::ExposeSecret as _;
-    let once = passphrase("Passphrase for the new identity: ")?;
+    let otherwise = "run it in one, or encrypt what is written without --passphrase: `age -p`";
+    let once = passphrase("Passphrase for the new identity: ", otherwise)?;
     if once.expose_secret().is_empty() {
         return Err(Error::request("the passphrase is empty").hint("leave out --passphrase for a file without one"));
     }
-    let again = passphrase("The same again: ")?;
+    let again = passphrase("The same again: ", otherwise)?;
     if once.expose_secret() != again.expose_secret() {
         return Err(Error::request("the two passphrases differ").hint("nothing was written; try again"));
     }

@@ -122,8 +122,11 @@ fn key_and_file(pair: &str) -> Result<(DataKey, &str)> {
 /// `KEY=VALUE` lines as `kubectl create secret --from-env-file` reads them: no quotes, no escapes, `#` comments.
 fn env_file(path: &Path) -> Result<Values> {
     let bytes = files::read(path)?;
-    let text = Text::decode(&bytes)
-        .map_err(|cause| Error::request(format!("{} holds no KEY=VALUE lines", path.display())).because(cause))?;
+    let text = Text::decode(&bytes).map_err(|cause| {
+        Error::request(format!("{} holds no KEY=VALUE lines", path.display()))
+            .because(cause)
+            .hint("a whole file as one value is --from-file KEY=FILE")
+    })?;
     let mut values = Values::new();
     for (line, number) in text.as_str().lines().zip(1..) {
         let line = line.trim_start();
@@ -139,7 +142,8 @@ fn env_file(path: &Path) -> Result<Values> {
         values.push((key, Zeroizing::new(value.as_bytes().to_vec())));
     }
     if values.is_empty() {
-        return Err(Error::request(format!("{} holds no KEY=VALUE line", path.display())));
+        return Err(Error::request(format!("{} holds no KEY=VALUE line", path.display()))
+            .hint("lines are KEY=VALUE; a whole file as one value is --from-file KEY=FILE"));
     }
     Ok(values)
 }

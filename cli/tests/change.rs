@@ -132,7 +132,7 @@ fn create_takes_files_and_env_files_and_refuses_to_overwrite() {
     assert_eq!(keys, ["A", "B", "tls.crt"]);
     folder.seal(&arguments).fails(1, "web.yaml exists already").hints("seal set web.yaml");
     folder.seal_with_stdin(&["create", "x.yaml", "--name", "x", "k"], b"v").fails(1, "names no namespace");
-    folder.seal_with_stdin(&["create", "x.yaml", "-n", "shop", "--name", "X", "k"], b"v").fails(1, "under this name");
+    folder.seal_with_stdin(&["create", "x.yaml", "-n", "shop", "--name", "X", "k"], b"v").fails(1, "for these names");
     let printed =
         folder.seal_with_stdin(&["create", "-", "-n", "shop", "--name", "x", "k", "-o", "json"], b"v").succeeds();
     assert_eq!(printed.json()["kind"], "SealedSecret");

@@ -164,3 +164,34 @@ fn a_command_line_that_is_refused_has_hints() {
     folder.seal(&["seal", "a.yaml"]).fails(1, "there is no file seal").hints("without a verb");
     assert!(folder.seal(&["--help"]).succeeds().stdout().contains("Usage: seal"));
 }
+
+#[test]
+fn a_refusal_says_what_helps() {
+    let folder = Folder::new();
+    folder.ring("prod", &["recovery"]);
+    let secret =
+        |head: &str, data: &str| format!("{head}kind: Secret\nmetadata: {{name: db, namespace: shop}}\n{data}\n");
+    let typed = secret("apiVersion: v1\n", "stringData: {a: b}");
+    folder.write("empty.env", "# nothing\n");
+    for (arguments, stdin, message, hint) in [
+        (&["--scope", "namespace", "-n", "shop,shop"][..], &*typed, "listed twice", "each namespace once"),
+        (&[], &secret("apiVersion: v2\n", ""), "without `apiVersion: v1`", "write `apiVersion: v1`"),
+        (&[], &secret("apiVersion: v1\n", "stringData: [a]"), "`stringData` is not a mapping", "KEY: VALUE"),
+        (&["create", "-", "-n", "a", "--name", "b", "--from-env-file", "empty.env"], "", "no KEY=VALUE", "--from-file"),
+    ] {
+        folder.seal_with_stdin(arguments, stdin.as_bytes()).fails(1, message).hints(hint);
+    }
+    let many: String = (0..30).map(|number| format!(" k{number}: x\n")).collect();
+    let many = secret("apiVersion: v1\n", &format!("stringData:\n{many}"));
+    let told = folder.seal_with_stdin(&["-w", "many.yaml"], many.as_bytes()).succeeds().stderr;
+    assert!(told.contains("k9 and 20 more sealed"), "{told}");
+    // An anchor ends with its document: what follows is no Secret that Kubernetes would read.
+    let alias = format!("x: &v PLAIN\n---\n{}", secret("apiVersion: v1\n", "stringData: {a: *v}"));
+    folder.seal_with_stdin(&[], alias.as_bytes()).fails(1, "no anchor before it");
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink("nowhere", folder.file("link.yaml")).unwrap();
+        let run = folder.seal_with_stdin(&["-w", "link.yaml"], typed.as_bytes());
+        run.fails(1, "is a link to a file that is not there").hints("remove the link");
+    }
+}

@@ -93,6 +93,7 @@ fn no_is_no_and_everything_else_is_no_answer() {
     for (status, body, message) in [
         ("400 Bad Request", r#"{"error":"the body is odd"}"#, "answered 400 Bad Request: the body is odd"),
         ("500 Internal Server Error", "", "answered 500"),
+        ("413 Payload Too Large", "", "answered 413"),
         ("200 OK", "<html>a login page</html>", "answered 200 OK"),
         (
             "404 Not Found",

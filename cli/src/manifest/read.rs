@@ -211,7 +211,7 @@ fn is_secret(node: &Node) -> Result<bool> {
     }
     match readings(node, "apiVersion").first().and_then(|version| version.text()) {
         Some(other) if other.contains('/') => Ok(false),
-        _ => Err(at(node, "a Secret without `apiVersion: v1`")),
+        _ => Err(at(node, "a Secret without `apiVersion: v1`").hint("write `apiVersion: v1`: there is no other")),
     }
 }
 
@@ -283,7 +283,8 @@ fn secret(node: &Node) -> Result<Secret> {
     }
     let total: usize = secret.values.iter().map(|(_, value)| value.len()).sum();
     if total > MAX_VALUE {
-        return Err(at(node, format!("this Secret holds {total} bytes; Kubernetes takes {MAX_VALUE} in all")));
+        return Err(at(node, format!("this Secret holds {total} bytes; Kubernetes takes {MAX_VALUE} in all"))
+            .hint("part the values over several Secrets"));
     }
     Ok(secret)
 }
@@ -429,7 +430,7 @@ fn fields_to_depth<'a>(
     }
     let place = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
     let Some(entries) = node.entries() else {
-        return Err(at(node, format!("`{path}` is not a mapping")));
+        return Err(at(node, format!("`{path}` is not a mapping")).hint("write it as `KEY: VALUE` lines"));
     };
     let mut fields: Vec<(String, &Node)> = Vec::new();
     let (merges, own): (Vec<&Entry>, Vec<&Entry>) = entries.iter().partition(|entry| entry.key_text() == Some("<<"));

@@ -258,6 +258,7 @@ impl<'text> Builder<'text> {
 
     fn document(&mut self, is_explicit: bool, start: Span) -> Result<Document, YamlError> {
         let start = if is_explicit { self.offsets.byte(start.end.index()) } else { 0 };
+        self.anchors.clear(); // they end with their document (YAML 1.2, 3.2.2.2), whatever the parser remembers
         let mut root: Option<Rc<Node>> = None;
         loop {
             let (event, span) = self.next()?;
@@ -454,6 +455,7 @@ mod tests {
         assert!(error.starts_with("line 2") && !error.contains('@') && !error.contains("hunter2"), "{error}");
         assert!(parse(&"[".repeat(5000)).is_err());
         assert!(parse(&"- ".repeat(5000)).is_err());
+        assert!(parse("a: &b 1\n---\na: *b\n").is_err());
         assert_eq!(parse("a: *b\n").err().map(|error| error.to_string().contains("line 1")), Some(true));
     }
 
