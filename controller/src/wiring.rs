@@ -375,7 +375,10 @@ async fn follow_keys(
             context.report.metrics.identities(published.identities);
             context.report.metrics.rings(&published.rings, &published.findings);
             recipient.send_replace(published.recipient.clone());
-            mac_key.send_replace(published.mac_key.clone());
+            // Stays while identities are read anew: without it, what is fetched just then would look changed.
+            if let Some(key) = &published.mac_key {
+                mac_key.send_replace(Some(key.clone()));
+            }
             lack.send_replace(published.lack.clone());
             (published.index.clone(), published.is_ready)
         };
