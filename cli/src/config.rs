@@ -150,15 +150,25 @@ impl Config {
     ) -> Result<RingFile> {
         let is_said = chosen.is_some() || rule.is_some_and(|rule| rule.ring.is_some());
         let paths = self.ring_paths()?;
+        let holds_one = |file: &RingFile| file.ring.keys().iter().any(|key| sealed_to.contains(&key.key_id()));
         if !is_said && !sealed_to.is_empty() && paths.len() > 1 {
             let readable = paths.iter().filter_map(|path| read_ring(path).ok());
-            let holds_one = |file: &RingFile| file.ring.keys().iter().any(|key| sealed_to.contains(&key.key_id()));
             let mut holding = readable.filter(holds_one);
             if let (Some(ring), None) = (holding.next(), holding.next()) {
                 return Ok(ring);
             }
         }
-        self.ring_for(chosen, rule)
+        let ring = self.ring_for(chosen, rule)?;
+        if !is_said && !sealed_to.is_empty() && !holds_one(&ring) {
+            let (name, place) = (ring.ring.name(), self.described_keyrings());
+            output::warn(&format!(
+                "what is there is sealed to a ring that is not in {place}; more is sealed to `{name}`"
+            ));
+            output::hint(&format!(
+                "if that is meant, say so with --to {name}; else fetch the ring: `seal init --from-cluster`"
+            ));
+        }
+        Ok(ring)
     }
 
     /// All rings of `.seal/keyrings/`, by file name.

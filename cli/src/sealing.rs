@@ -65,6 +65,8 @@ pub(crate) struct Sealer<'a> {
     rule: Option<&'a Rule>,
     ring: RingFile,
     is_dry_run: bool,
+    /// The Secrets that were sealed into new objects.
+    made: BTreeSet<String>,
     /// What was sealed, in words.
     pub(crate) report: Vec<String>,
 }
@@ -99,12 +101,25 @@ impl<'a> Sealer<'a> {
         let rule = written.and_then(|path| config.rule_for(path));
         let ring = config.ring_for_more(request.ring.as_deref(), rule, sealed_to)?;
         ring.sealing_recipient()?;
-        Ok(Self { wish: &request.wish, rule, ring, is_dry_run: request.is_dry_run, report: Vec::new() })
+        Ok(Self {
+            wish: &request.wish,
+            rule,
+            ring,
+            is_dry_run: request.is_dry_run,
+            made: BTreeSet::new(),
+            report: Vec::new(),
+        })
     }
 
     fn seal(&mut self, mut secret: Secret, place: &str) -> Result<SealedNow> {
         let target = plan::target(Names::from(&secret), self.wish, self.rule).map_err(|error| error.within(place))?;
         self.warn_of_dropped(&mut secret, place)?;
+        let object = object(&target.name, target.namespace.as_deref());
+        if self.made.contains(&object) {
+            output::warn(&format!("{place}: `{object}` is there twice; of two that are applied, only the later stays"));
+            output::hint("put all its keys into one Secret");
+        }
+        self.made.insert(object);
         let data = self.tokens(&secret, &target.sealed_for)?;
         self.note(&target.name, target.namespace.as_deref(), &data, &target.sealed_for);
         Ok(SealedNow { target, template: secret.template, data })

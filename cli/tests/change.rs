@@ -192,6 +192,22 @@ fn of_several_rings_more_goes_to_the_one_that_the_file_is_sealed_to() {
 }
 
 #[test]
+fn more_that_goes_to_another_ring_than_the_file_is_told() {
+    let folder = folder();
+    std::fs::remove_file(folder.file(".seal/keyrings/prod.yaml")).unwrap();
+    folder.ring("dev", &["developer"]);
+    let told = |more: &[&str]| {
+        folder.seal_with_stdin(&[&["set", "db.yaml", "more"][..], more].concat(), b"x").succeeds().stderr
+    };
+    assert!(
+        told(&[]).contains(
+            "warning: what is there is sealed to a ring that is not in .seal/keyrings; more is sealed to `dev`"
+        )
+    );
+    assert!(!told(&["--to", "dev"]).contains("warning"));
+}
+
+#[test]
 fn a_new_branch_of_a_values_file_is_told() {
     let folder = folder();
     folder.write("values.yaml", "db:\n  auth:\n    user: app\n");

@@ -185,6 +185,8 @@ fn a_refusal_says_what_helps() {
     let many = secret("apiVersion: v1\n", &format!("stringData:\n{many}"));
     let told = folder.seal_with_stdin(&["-w", "many.yaml"], many.as_bytes()).succeeds().stderr;
     assert!(told.contains("k9 and 20 more sealed"), "{told}");
+    let twice = folder.seal_with_stdin(&[], format!("{typed}---\n{typed}").as_bytes()).succeeds();
+    assert!(twice.stderr.contains("`shop/db` is there twice"), "{}", twice.stderr);
     // An anchor ends with its document: what follows is no Secret that Kubernetes would read.
     let alias = format!("x: &v PLAIN\n---\n{}", secret("apiVersion: v1\n", "stringData: {a: *v}"));
     folder.seal_with_stdin(&[], alias.as_bytes()).fails(1, "no anchor before it");
