@@ -1,9 +1,10 @@
 //! References to Vault, as they are written: arguments -> [`Store`] and [`Reference`], which the API server would take.
 //!
-//! The same rules as in the schema of `spec.vault`, so that a slip is seen before it is committed.
+//! The same rules as the controller's and in the schema of `spec.vault`, so that a slip is seen before it is committed.
 
 use std::fmt;
 
+use seal_crds::vault_path::{is_vaults_own, well_formed};
 use seal_envelope::{BindingError, Place};
 
 use crate::{
@@ -71,10 +72,15 @@ impl Reference {
         let key = values::checked_key(&args.key)?.as_str().to_owned();
         check_path("--mount", &args.mount, 256)?;
         check_path("--path", &args.path, 512)?;
-        let engine = args.mount.split('/').next().unwrap_or_default();
-        if ["sys", "auth", "identity", "cubbyhole"].contains(&engine) {
-            return Err(Error::usage(format!("--mount: `{engine}` is no KV engine"))
+        if is_vaults_own(&args.mount) {
+            return Err(Error::usage("--mount has a part sys, auth, identity or cubbyhole, which is no KV engine")
                 .hint("give where the KV engine is mounted, such as `kv` or `secret`: `vault secrets list`"));
+        }
+        if args.kv == Some(1) && is_vaults_own(&args.path) {
+            return Err(Error::usage(
+                "--path has a part sys, auth, identity or cubbyhole, which --kv 1 does not allow",
+            )
+            .hint("with version 1 it cannot be told from Vault's own API: move the secret, or use version 2"));
         }
         if !(1..=1024).contains(&args.field.chars().count()) {
             return Err(
@@ -120,13 +126,10 @@ impl fmt::Display for Reference {
 }
 
 fn check_path(flag: &str, path: &str, longest: usize) -> Result<()> {
-    let has_forbidden = |c: char| matches!(c, '?' | '#' | '%' | '\\') || c.is_ascii_control();
-    let what = match path {
-        "" => "is empty",
-        _ if path.chars().count() > longest => "is too long",
-        _ if path.contains(has_forbidden) => "has a `?`, `#`, `%`, `\\` or control character",
-        _ if path.split('/').any(|part| matches!(part, "" | "." | "..")) => "has an empty, `.` or `..` part",
-        _ => return Ok(()),
+    let what = match well_formed(path) {
+        Err(what) => what,
+        Ok(()) if path.chars().count() > longest => "is too long",
+        Ok(()) => return Ok(()),
     };
     Err(Error::usage(format!("{flag} {what}"))
         .hint("write it as `vault kv get` takes it, such as --mount kv --path app/db"))

@@ -88,7 +88,11 @@ fn what_the_api_server_would_refuse_is_refused_here() {
     for (mount, path) in [("", "a"), ("kv", "a/../b"), ("kv", "/a"), ("kv", "a%2e"), ("kv", "a?b"), ("kv//x", "a")] {
         with(mount, path, &[]).fails(2, if mount == "kv" { "--path" } else { "--mount" }).hints("vault kv get");
     }
-    with("sys", "policies", &[]).fails(2, "no KV engine").hints("vault secrets list");
+    for mount in ["sys", "team-a/sys"] {
+        with(mount, "policies", &[]).fails(2, "no KV engine").hints("vault secrets list");
+    }
+    with("kv", "a/auth", &["--kv", "1"]).fails(2, "--kv 1 does not allow").hints("use version 2");
+    with("kv", "a/ b", &[]).fails(2, "ends with a space").hints("vault kv get");
     with("kv", "a", &["--kv", "1", "--version", "3"]).fails(2, "keeps no versions");
     add(&folder, &["not a key"]).fails(2, "none that a Secret can have");
     add(&folder, &["k", "--store", "Bad_Name"]).fails(2, "--store names no VaultStore").hints("platform/main");

@@ -22,6 +22,7 @@ pub mod output;
 pub mod period;
 mod schema;
 pub mod sealed_secret;
+pub mod vault_path;
 pub mod vault_store;
 
 pub use definition::{crds, crds_yaml, file_name, yaml};

@@ -12,16 +12,12 @@ use regex::{RegexSet, RegexSetBuilder};
 use seal_crds::{
     VaultStoreSpec,
     sealed_secret::{Decode, OnMissing, VaultSource},
+    vault_path::{self, is_vaults_own},
 };
 use thiserror::Error;
 
 /// What stands for the reading namespace in roles and allowed paths. The only expansion there is.
 const NAMESPACE: &str = "{namespace}";
-
-/// Parts of paths that are Vault's own API, and no KV engine. Neither a Vault namespace nor the first part of a mount can
-/// have such a name, but what stands before one may be a namespace: `team-a/auth/token` is `auth/token` of `team-a`, and
-/// its `lookup-self` shows the session's own token. So none of them stands anywhere.
-const NOT_A_MOUNT: [&str; 4] = ["sys", "auth", "identity", "cubbyhole"];
 
 /// First parts below the mount of a KV engine of version 2 that are words of its API.
 ///
@@ -261,26 +257,8 @@ impl Plan {
     }
 }
 
-fn is_vaults_own(path: &str) -> bool {
-    path.split('/').any(|part| NOT_A_MOUNT.contains(&part))
-}
-
-/// Whether this is a path that every URL parser, and Vault, understands as it stands.
 fn well_formed(what: &'static str, text: &str) -> Result<(), PlanError> {
-    let refuse = |reason| Err(fault(what, text, reason));
-    if text.split('/').any(str::is_empty) {
-        return refuse("has an empty part");
-    }
-    if text.split('/').any(|part| part == "." || part == "..") {
-        return refuse("has a part `.` or `..`");
-    }
-    if text.contains(['?', '#', '%', '\\']) || text.chars().any(char::is_control) {
-        return refuse("has a character that means something else in a URL");
-    }
-    if text.split('/').any(|part| part.trim() != part) {
-        return refuse("has a part that begins or ends with a space");
-    }
-    Ok(())
+    vault_path::well_formed(text).map_err(|reason| fault(what, text, reason))
 }
 
 fn fault(what: &'static str, text: &str, fault: &'static str) -> PlanError {
@@ -290,7 +268,7 @@ fn fault(what: &'static str, text: &str, fault: &'static str) -> PlanError {
 
 /// Whether a mount of an auth method, or a Vault namespace, is a plain path.
 pub fn is_plain(path: &str) -> bool {
-    well_formed("path", path).is_ok()
+    vault_path::well_formed(path).is_ok()
 }
 
 /// Puts the reading namespace in the place that is left for it.
