@@ -16,7 +16,7 @@ mod urls;
 use super::Reason;
 use super::format;
 use super::pattern::Patterns;
-use super::value::{Buffer, Dict, Items, List, Meter, Outcome, Text, Value};
+use super::value::{Buffer, Dict, Items, Meter, Outcome, Text, Value};
 
 /// A function by its name, with the number of arguments that it takes.
 pub(super) struct Function {
@@ -138,6 +138,6 @@ impl<'a> Call<'a> {
         for item in items {
             made.push(item, self.meter)?;
         }
-        Ok(Value::List(List::made(made)?))
+        made.into_value()
     }
 }

@@ -1,7 +1,7 @@
 //! JSON as Go's `encoding/json` writes and reads it.
 
 use super::Reason;
-use super::value::{Buffer, Dict, Items, List, Meter, Text, Value};
+use super::value::{Buffer, Dict, Items, Meter, Text, Value};
 
 /// How JSON is written.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -145,12 +145,12 @@ fn taken(value: serde_json::Value, meter: &mut Meter) -> Result<Value, Reason> {
         serde_json::Value::Number(n) => Value::Float(n.as_f64().ok_or(Reason::ExecutionFailed)?),
         serde_json::Value::String(text) => Value::Text(Text::made(text.into_bytes(), meter)?),
         serde_json::Value::Array(items) => {
-            let mut taken_items = Items::default();
+            let mut list = Items::default();
             for item in items {
                 let item = taken(item, meter)?;
-                taken_items.push(item, meter)?;
+                list.push(item, meter)?;
             }
-            Value::List(List::made(taken_items)?)
+            list.into_value()?
         }
         serde_json::Value::Object(entries) => {
             let entries = entries

@@ -11,7 +11,7 @@ use regex::bytes::{Regex, RegexBuilder};
 
 use super::Reason;
 use super::functions::Call;
-use super::value::{Buffer, Items, List, Outcome, Text, Value};
+use super::value::{Buffer, Items, Outcome, Text, Value};
 
 /// What compiling one pattern costs; with [`MAX_SIZE`] about a millisecond of work.
 const COMPILE: usize = 128 << 10;
@@ -162,9 +162,9 @@ pub(super) fn find_all(call: &mut Call<'_>) -> Outcome {
 fn parts<'a>(call: &mut Call<'_>, parts: impl Iterator<Item = &'a [u8]>) -> Outcome {
     let mut items = Items::default();
     for part in parts {
-        items.push(Value::Text(Text::made(part.to_vec(), call.meter)?), call.meter)?;
+        items.push_part(part, call.meter)?;
     }
-    Ok(Value::List(List::made(items)?))
+    items.into_value()
 }
 
 /// `$1` and `${name}` in the replacement stand for groups, unless it is literal.
@@ -202,7 +202,7 @@ pub(super) fn split(call: &mut Call<'_>) -> Outcome {
     let (text, found) = matches(call, most)?;
     let has_pattern = !call.text(0)?.is_empty();
     if most == 0 {
-        return Ok(Value::List(List::made(Items::default())?));
+        return Items::default().into_value();
     }
     if has_pattern && text.is_empty() {
         return parts(call, std::iter::once(text));

@@ -208,6 +208,17 @@ impl Items {
         Ok(())
     }
 
+    /// Adds a part of a string as a string of its own.
+    pub(super) fn push_part(&mut self, part: &[u8], meter: &mut Meter) -> Result<(), Reason> {
+        let text = Text::made(part.to_vec(), meter)?;
+        self.push(Value::Text(text), meter)
+    }
+
+    pub(super) fn into_value(self) -> Outcome {
+        let nesting = nesting_above(self.0.iter())?;
+        Ok(Value::List(List(Rc::new(ListBody { items: self.0, nesting }))))
+    }
+
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
@@ -226,11 +237,6 @@ impl IntoIterator for Items {
 }
 
 impl List {
-    pub(super) fn made(Items(items): Items) -> Result<Self, Reason> {
-        let nesting = nesting_above(items.iter())?;
-        Ok(Self(Rc::new(ListBody { items, nesting })))
-    }
-
     pub(super) fn items(&self) -> &[Value] {
         &self.0.items
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{ANY, Call, Function, function};
 use crate::template::Reason;
-use crate::template::value::{Dict, Items, List, Outcome, Text, Value};
+use crate::template::value::{Dict, Items, Outcome, Text, Value};
 
 pub(super) const FUNCTIONS: &[Function] = &[
     function("default", 1, ANY, |call| {
@@ -132,7 +132,7 @@ fn uniq(call: &mut Call<'_>) -> Outcome {
             items.push(item.clone(), call.meter)?;
         }
     }
-    Ok(Value::List(List::made(items)?))
+    items.into_value()
 }
 
 fn without(call: &mut Call<'_>) -> Outcome {
@@ -142,7 +142,7 @@ fn without(call: &mut Call<'_>) -> Outcome {
             items.push(item.clone(), call.meter)?;
         }
     }
-    Ok(Value::List(List::made(items)?))
+    items.into_value()
 }
 
 fn has(call: &mut Call<'_>) -> Outcome {
@@ -165,7 +165,7 @@ fn chunk(call: &mut Call<'_>) -> Outcome {
         let chunk = call.made_list(part.iter().cloned())?;
         chunks.push(chunk, call.meter)?;
     }
-    Ok(Value::List(List::made(chunks)?))
+    chunks.into_value()
 }
 
 fn make_dict(call: &mut Call<'_>) -> Outcome {
@@ -190,7 +190,7 @@ fn pluck(call: &mut Call<'_>) -> Outcome {
             found.push(value.clone(), call.meter)?;
         }
     }
-    Ok(Value::List(List::made(found)?))
+    found.into_value()
 }
 
 fn dig(call: &mut Call<'_>) -> Outcome {

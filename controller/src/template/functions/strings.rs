@@ -4,7 +4,7 @@ use super::{ANY, Call, Function, function};
 use crate::template::Reason;
 use crate::template::format;
 use crate::template::pattern;
-use crate::template::value::{Buffer, Items, List, Outcome, Text, Value, runes};
+use crate::template::value::{Buffer, Items, Outcome, Text, Value, runes};
 
 pub(super) const FUNCTIONS: &[Function] = &[
     function("trim", 1, 1, |call| {
@@ -83,7 +83,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
     function("splitn", 3, 3, splitn),
     function("splitList", 2, 2, |call| {
         let (separator, text) = (call.text(0)?, call.text(1)?);
-        Ok(Value::List(List::made(split(call, separator, text, ANY)?)?))
+        split(call, separator, text, ANY)?.into_value()
     }),
     function("sortAlpha", 1, 1, sort_alpha),
     function("fail", 1, 1, |_| Err(Reason::ExecutionFailed)),
@@ -320,11 +320,11 @@ fn split(call: &mut Call<'_>, separator: &[u8], text: &[u8], most: usize) -> Res
             }
         };
         call.meter.steps(1)?;
-        parts.push(Value::Text(Text::made(rest[..part].to_vec(), call.meter)?), call.meter)?;
+        parts.push_part(&rest[..part], call.meter)?;
         rest = &rest[part + skip..];
     }
     if !(separator.is_empty() && text.is_empty()) {
-        parts.push(Value::Text(Text::made(rest.to_vec(), call.meter)?), call.meter)?;
+        parts.push_part(rest, call.meter)?;
     }
     Ok(parts)
 }
