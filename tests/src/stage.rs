@@ -6,12 +6,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use k8s_openapi::api::core::v1::{ConfigMap, Event, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Event, ResourceQuota, Secret};
 use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::{Client, Resource, ResourceExt};
 use seal_crds::condition::{READY, SealedSecretReason, find};
 use seal_crds::{CLUSTER_CONFIG_MAP, KeyRing, SealedSecret};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 use crate::controller::Controller;
@@ -192,10 +192,24 @@ impl Stage {
         self.space.secrets().patch(name, &params, &Patch::Merge(merge)).await.context("change a Secret by hand")
     }
 
+    /// Makes a quota `none`, under which no further Secret can be made until it is deleted.
+    pub async fn no_more_secrets(&self) -> Result<Api<ResourceQuota>> {
+        let quotas: Api<ResourceQuota> = Api::namespaced(self.space.client.clone(), &self.space.name);
+        let quota = json!({"metadata": {"name": "none"}, "spec": {"hard": {"count/secrets": "0"}}});
+        let quota = serde_json::from_value(quota)?;
+        quotas.create(&PostParams::default(), &quota).await.context("make a quota")?;
+        wait::until("the quota is counted", || async {
+            let status = quotas.get("none").await?.status.unwrap_or_default();
+            Ok(status.used.map(drop))
+        })
+        .await?;
+        Ok(quotas)
+    }
+
     /// Makes a ConfigMap `owner`, for tests in which a Secret belongs to somebody else; gives its uid.
     pub async fn meddle_owner(&self) -> Result<String> {
         let maps: Api<ConfigMap> = Api::namespaced(self.space.client.clone(), &self.space.name);
-        let owner = serde_json::from_value(serde_json::json!({"metadata": {"name": "owner"}}))?;
+        let owner = serde_json::from_value(json!({"metadata": {"name": "owner"}}))?;
         let made = maps.create(&PostParams::default(), &owner).await.context("make an owner")?;
         made.uid().context("an object has a uid")
     }

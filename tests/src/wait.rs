@@ -57,3 +57,11 @@ where
     })
     .await
 }
+
+/// Works until it is done, or until somebody types Ctrl-C: then it is an error, and what is under way is dropped.
+pub async fn or_interrupted(work: impl Future<Output = Result<()>>) -> Result<()> {
+    tokio::select! {
+        outcome = work => outcome,
+        _ = tokio::signal::ctrl_c() => Err(anyhow!("interrupted")),
+    }
+}

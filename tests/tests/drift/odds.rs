@@ -1,7 +1,7 @@
 //! Circumstances that a Secret meets in real clusters: quotas, foreground deletion, old managedFields, haste.
 
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
-use k8s_openapi::api::core::v1::{ResourceQuota, Secret};
+use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, PropagationPolicy};
 use seal_crds::condition::SealedSecretReason::{WriteFailed, WriteRefused};
@@ -48,13 +48,7 @@ fn a_secret_whose_managed_fields_were_stripped_is_still_kept_exact() {
 fn a_quota_is_named_and_tried_again_until_there_is_room() {
     in_namespace(|space| async move {
         let (stage, _) = Stage::shared(space).await?;
-        let quotas: Api<ResourceQuota> = Api::namespaced(stage.space.client.clone(), &stage.space.name);
-        let none = serde_json::from_value(json!({"metadata": {"name": "none"}, "spec": {"hard": {"secrets": "0"}}}))?;
-        quotas.create(&PostParams::default(), &none).await?;
-        wait::until("the quota is in force", || async {
-            Ok(quotas.get("none").await?.status.and_then(|status| status.hard).map(drop))
-        })
-        .await?;
+        let quotas = stage.no_more_secrets().await?;
         stage.apply(&stage.seal("db", &[("password", "1")])?).await?;
         stage.reason("db", WriteRefused).await?;
         stage.holds_nothing("db").await?;

@@ -5,8 +5,7 @@ mod kustomize;
 use std::fs;
 use std::path::PathBuf;
 
-use k8s_openapi::api::core::v1::ResourceQuota;
-use kube::api::{Api, PostParams};
+use kube::api::Api;
 use kube::core::ObjectMeta;
 use seal_crds::condition::SealedSecretReason::{SealedForElsewhere, WriteRefused};
 use seal_crds::{KeyRing, SealedSecret, VaultStore};
@@ -89,7 +88,7 @@ fn flux_and_argo_cd_see_in_each_state_whether_to_go_on_to_wait_or_to_give_up() {
         let lost: SealedSecret = stage.reason("lost", SealedForElsewhere).await?;
         court.finds("sealed for elsewhere", &shown("SealedSecret", &lost)?, "Failed", "Degraded")?;
 
-        no_more_secrets(&stage).await?;
+        stage.no_more_secrets().await?;
         stage.apply(&stage.seal("late", &[("password", "1")])?).await?;
         let late = stage.reason("late", WriteRefused).await?;
         court.finds("refused by a quota", &shown("SealedSecret", &late)?, "InProgress", "Progressing")?;
@@ -119,17 +118,6 @@ async fn unused_store(stage: &Stage) -> Result<Value> {
     })
     .await?;
     shown("VaultStore", &store)
-}
-
-async fn no_more_secrets(stage: &Stage) -> Result<()> {
-    let quotas: Api<ResourceQuota> = Api::namespaced(stage.space.client.clone(), &stage.space.name);
-    let quota = json!({"metadata": {"name": "none"}, "spec": {"hard": {"count/secrets": "0"}}});
-    quotas.create(&PostParams::default(), &serde_json::from_value(quota)?).await?;
-    wait::until("the quota is counted", || async {
-        let status = quotas.get("none").await?.status.unwrap_or_default();
-        Ok(status.used.map(drop))
-    })
-    .await
 }
 
 /// The ring in a namespace that is not the controller's.

@@ -3,10 +3,9 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use k8s_openapi::api::core::v1::ResourceQuota;
-use kube::api::{Api, DeleteParams, PostParams};
+use kube::api::DeleteParams;
+use seal_tests::manifests;
 use seal_tests::openbao::Bao;
-use seal_tests::{Stage, manifests, wait};
 use serde_json::{Value, json};
 
 use crate::world::{RING, World};
@@ -47,7 +46,7 @@ pub(crate) async fn each_state_of_a_sealed_secret(world: &mut World<'_>) -> Resu
     stage.holds("db", &[("password", "third")]).await?;
     judged(world, "Healthy", "looked at", "Synced").await?;
 
-    let quotas = no_more_secrets(&stage).await?;
+    let quotas = stage.no_more_secrets().await?;
     world.seal(SHOP, "late", &[("password", "1")])?;
     world.push("one more", SHOP).await?;
     world.is_synced(SHOP, "Progressing").await?;
@@ -75,18 +74,6 @@ async fn judged(world: &World<'_>, health: &str, what: &str, words: &str) -> Res
     let told = world.has_health(SHOP, ("SealedSecret", "db"), health, words).await?;
     world.narrator.say(format!("{health}, {what}: {told}"));
     Ok(())
-}
-
-async fn no_more_secrets(stage: &Stage) -> Result<Api<ResourceQuota>> {
-    let quotas: Api<ResourceQuota> = Api::namespaced(stage.space.client.clone(), &stage.space.name);
-    let quota = json!({"metadata": {"name": "none"}, "spec": {"hard": {"count/secrets": "0"}}});
-    quotas.create(&PostParams::default(), &serde_json::from_value(quota)?).await?;
-    wait::until("the quota is counted", || async {
-        let status = quotas.get("none").await?.status.unwrap_or_default();
-        Ok(status.used.map(drop))
-    })
-    .await?;
-    Ok(quotas)
 }
 
 pub(crate) async fn each_state_of_a_ring(world: &mut World<'_>) -> Result<()> {

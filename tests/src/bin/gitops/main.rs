@@ -15,11 +15,11 @@ mod world;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Parser;
 use seal_tests::argo_cd::NEEDS;
 use seal_tests::narrator::Narrator;
-use seal_tests::{ControlPlane, binaries, needs};
+use seal_tests::{ControlPlane, binaries, needs, wait};
 
 use crate::world::{World, further};
 
@@ -52,10 +52,7 @@ fn judged(narrator: &mut Narrator) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         let mut world = World::make(plane, narrator).await?;
-        let outcome = tokio::select! {
-            outcome = all_steps(&mut world) => outcome,
-            _ = tokio::signal::ctrl_c() => bail!("interrupted"),
-        };
+        let outcome = wait::or_interrupted(all_steps(&mut world)).await;
         if outcome.is_err() {
             world.show().await;
         }

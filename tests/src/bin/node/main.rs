@@ -11,9 +11,10 @@ mod world;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Parser;
 use seal_tests::narrator::Narrator;
+use seal_tests::wait;
 
 use crate::machine::Machine;
 use crate::world::World;
@@ -53,10 +54,7 @@ fn judged(folder: &Path, narrator: &mut Narrator) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         let mut world = world.with_node().await?;
-        let outcome = tokio::select! {
-            outcome = all_steps(&mut world) => outcome,
-            _ = tokio::signal::ctrl_c() => bail!("interrupted"),
-        };
+        let outcome = wait::or_interrupted(all_steps(&mut world)).await;
         if outcome.is_err() {
             world.show().await;
         }
