@@ -1,9 +1,12 @@
 //! A real node: containerd, kubelet, kube-scheduler and kube-proxy beside a control plane, and pods that run.
 //!
-//! The user's cache, or a build from `servers/node/go.mod` -> [`Programs`] -> processes in namespaces of the kernel that
-//! the caller made ([`prepare`]) -> [`Node`].
+//! The user's cache, or builds from `servers/node/go.mod` and `servers/containerd/go.mod` -> [`Programs`] -> processes in
+//! namespaces of the kernel that the caller made ([`prepare`]) -> [`Node`].
 //!
 //! Everything of it listens on, and is reached at, [`ADDRESS`], in a network of its own.
+
+mod containerd;
+mod groups;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,6 +18,8 @@ use k8s_openapi::api::core::v1::Node as NodeObject;
 use kube::api::Api;
 use serde_json::json;
 
+use self::containerd::Containerd;
+pub use self::groups::{make_groups, remove_groups};
 use crate::control_plane::{ControlPlane, Further};
 use crate::go_build::GoModule;
 use crate::needs::Need;
@@ -25,7 +30,6 @@ const PAUSE: &str = "pause";
 const KUBELET: &str = "kubelet";
 const PROXY: &str = "kube-proxy";
 const SCHEDULER: &str = "kube-scheduler";
-const CONTAINERD: &str = "containerd";
 
 const MODULE: GoModule = GoModule {
     folder: concat!(env!("CARGO_MANIFEST_DIR"), "/servers/node"),
@@ -46,15 +50,16 @@ const MODULE: GoModule = GoModule {
 
 /// What it needs besides, and root.
 pub const NEEDS: &[Need] = &[
-    ("containerd", "install containerd (Debian: apt install containerd)"),
-    ("ctr", "install containerd (Debian: apt install containerd)"),
     ("runc", "install runc (Debian: apt install runc)"),
     ("iptables", "install iptables (Debian: apt install iptables)"),
     ("conntrack", "install conntrack (Debian: apt install conntrack)"),
     ("ip", "install iproute2 (Debian: apt install iproute2)"),
     ("unshare", "install util-linux (Debian: apt install util-linux)"),
     ("buildah", "install buildah (Debian: apt install buildah)"),
-    ("go", "install Go 1.26 or later, https://go.dev/dl: the node's own programs are built from source, once"),
+    (
+        "go",
+        "install Go 1.26 or later, https://go.dev/dl: containerd and the node's own programs are built from source, once",
+    ),
 ];
 
 /// Where the plugins of the pods' network may be.
@@ -65,26 +70,28 @@ pub const ADDRESS: &str = "10.99.0.1";
 /// Its name.
 pub const NAME: &str = "node";
 
-const SOCKET: &str = "/run/containerd/containerd.sock";
 const SANDBOX: &str = "localhost/pause:1";
 
 /// What must be there before the namespaces are made, in which there is no network.
 #[derive(Debug, Clone)]
-pub struct Programs(PathBuf);
+pub struct Programs {
+    kubernetes: PathBuf,
+    containerd: PathBuf,
+}
 
 impl Programs {
     /// Finds them, building what is missing.
     pub fn find() -> Result<Self> {
         ensure!(
-            plugins().is_some(),
+            network_plugins().is_some(),
             "no network plugins in {PLUGINS:?} (Debian: apt install containernetworking-plugins)"
         );
-        Ok(Self(MODULE.built()?))
+        Ok(Self { kubernetes: MODULE.built()?, containerd: containerd::MODULE.built()? })
     }
 
     /// Makes the image of the containers that hold the pods' networks, as an archive in `folder`.
     pub fn sandbox_image(&self, folder: &Path) -> Result<PathBuf> {
-        fs::copy(self.0.join(PAUSE), folder.join(PAUSE)).context("copy the sandbox's program")?;
+        fs::copy(self.kubernetes.join(PAUSE), folder.join(PAUSE)).context("copy the sandbox's program")?;
         let file = folder.join("Containerfile");
         fs::write(&file, "FROM scratch\nCOPY pause /pause\nENTRYPOINT [\"/pause\"]\n")
             .context("write a Containerfile")?;
@@ -103,7 +110,7 @@ impl Programs {
     }
 }
 
-fn plugins() -> Option<&'static str> {
+fn network_plugins() -> Option<&'static str> {
     PLUGINS.into_iter().find(|folder| Path::new(folder).join("bridge").is_file())
 }
 
@@ -148,7 +155,7 @@ pub struct Node {
     group: String,
     // The order is the order of the drop.
     kubelet: Process,
-    containerd: Process,
+    containerd: Containerd,
     _scheduler: Process,
     _proxy: Process,
 }
@@ -160,17 +167,17 @@ impl Node {
         let home = plane.guard().scratch().join(NAME);
         fs::create_dir_all(home.join("cni")).context("make the node's folder")?;
         configure(&home, group)?;
-        let containerd = start_containerd(plane, &home)?;
-        answers().await?;
+        containerd::configure(&programs.containerd, &home)?;
+        let containerd = Containerd::start(plane.guard(), &programs.containerd, &home).await?;
         for image in images {
-            run(ctr().args(["images", "import"]).arg(image))?;
+            containerd.import(image)?;
         }
         let kubeconfig = plane.kubeconfig();
-        let mut scheduler = command(programs.0.join(SCHEDULER));
+        let mut scheduler = command(programs.kubernetes.join(SCHEDULER));
         scheduler.arg("--kubeconfig").arg(&kubeconfig).args(["--leader-elect=false", "--bind-address=127.0.0.1"]);
         scheduler.arg("--authentication-kubeconfig").arg(&kubeconfig);
         scheduler.arg("--authorization-kubeconfig").arg(&kubeconfig);
-        let mut proxy = command(programs.0.join(PROXY));
+        let mut proxy = command(programs.kubernetes.join(PROXY));
         proxy.arg("--kubeconfig").arg(&kubeconfig).args([
             &format!("--hostname-override={NAME}"),
             "--proxy-mode=iptables",
@@ -207,10 +214,8 @@ impl Node {
     /// Ends everything that runs on it at once, as a loss of power would: kubelet, containerd, and every container.
     pub async fn lose_power(&mut self) -> Result<()> {
         self.kubelet.kill();
-        let running =
-            String::from_utf8(output(ctr().args(["tasks", "list", "--quiet"]))?).context("ctr prints text")?;
+        let running = self.containerd.tasks()?;
         self.containerd.kill();
-        // What containerd starts, it starts so that it outlives it.
         for entry in fs::read_dir("/proc").context("list processes")? {
             let process = entry.context("list processes")?.path();
             let words = fs::read(process.join("cmdline")).unwrap_or_default();
@@ -234,72 +239,19 @@ impl Node {
         let leases: Api<Lease> = Api::namespaced(plane.client().await?, "kube-node-lease");
         let renewed = || async { anyhow::Ok(leases.get(NAME).await?.spec.and_then(|spec| spec.renew_time)) };
         let before = renewed().await?;
-        self.containerd = start_containerd(plane, &self.home)?;
-        answers().await?;
+        self.containerd = Containerd::start(plane.guard(), &self.programs.containerd, &self.home).await?;
         self.kubelet = start_kubelet(plane, &self.programs, &self.home)?;
         wait::until("the node is heard of", || async { Ok((renewed().await? != before).then_some(())) }).await
     }
 
     /// Gives an image a second name.
     pub fn tag(&self, image: &str, name: &str) -> Result<()> {
-        run(ctr().args(["images", "tag", image, name]))
+        self.containerd.tag(image, name)
     }
-}
-
-/// Makes a control group of this name in every hierarchy, for the pods of one node. Another kubelet of this machine has its
-/// own: they are in no namespace.
-pub fn make_groups(name: &str) -> Result<()> {
-    for hierarchy in hierarchies() {
-        let group = hierarchy.join(name);
-        fs::create_dir(&group).with_context(|| format!("make control group {group:?}"))?;
-    }
-    Ok(())
-}
-
-/// Removes it again with all in it; whether nothing ran there any more.
-pub fn remove_groups(name: &str) -> bool {
-    let left = hierarchies().iter().filter(|hierarchy| !remove_group(&hierarchy.join(name))).count();
-    left == 0
-}
-
-/// One, or one for each controller on older machines.
-fn hierarchies() -> Vec<PathBuf> {
-    let root = Path::new("/sys/fs/cgroup");
-    let below = fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
-    let all: Vec<_> = if is_group(root) { vec![root.to_owned()] } else { below.collect() };
-    // One hierarchy may have two names.
-    all.into_iter().filter(|path| is_group(path) && !path.is_symlink()).collect()
-}
-
-fn is_group(path: &Path) -> bool {
-    path.join("cgroup.procs").is_file()
-}
-
-fn remove_group(group: &Path) -> bool {
-    for entry in fs::read_dir(group).into_iter().flatten().flatten().filter(|entry| entry.path().is_dir()) {
-        remove_group(&entry.path());
-    }
-    fs::remove_dir(group).is_ok() || !group.exists()
-}
-
-fn ctr() -> Command {
-    let mut ctr = Command::new("ctr");
-    ctr.args(["--address", SOCKET, "--namespace", "k8s.io"]);
-    ctr
-}
-
-async fn answers() -> Result<()> {
-    wait::until("containerd answers", || async { output(ctr().arg("version")).map(|_| Some(())) }).await
-}
-
-fn start_containerd(plane: &ControlPlane, home: &Path) -> Result<Process> {
-    let mut containerd = command(CONTAINERD);
-    containerd.arg("--config").arg(home.join("containerd.toml"));
-    plane.guard().spawn(CONTAINERD, &mut containerd)
 }
 
 fn start_kubelet(plane: &ControlPlane, programs: &Programs, home: &Path) -> Result<Process> {
-    let mut kubelet = command(programs.0.join(KUBELET));
+    let mut kubelet = command(programs.kubernetes.join(KUBELET));
     kubelet.arg("--config").arg(home.join("kubelet.json")).arg("--kubeconfig").arg(plane.kubeconfig());
     kubelet.args([&format!("--hostname-override={NAME}"), &format!("--node-ip={ADDRESS}")]);
     plane.guard().spawn(KUBELET, &mut kubelet)
@@ -314,25 +266,12 @@ fn configure(home: &Path, group: &str) -> Result<()> {
         }],
     });
     fs::write(home.join("cni/pods.conflist"), bridge.to_string()).context("write the pods' network")?;
-    let plugins = plugins().context("the plugins were found before")?;
-    let containerd = format!(
-        "version = 2\nroot = \"{root}\"\nstate = \"/run/containerd\"\n\
-         [grpc]\naddress = \"{SOCKET}\"\n\
-         [plugins.\"io.containerd.grpc.v1.cri\"]\nsandbox_image = \"{SANDBOX}\"\n\
-         # Else sandboxes fail where this process itself may not lower its score.\nrestrict_oom_score_adj = true\n\
-         [plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc]\nruntime_type = \"io.containerd.runc.v2\"\n\
-         [plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc.options]\nSystemdCgroup = false\n\
-         [plugins.\"io.containerd.grpc.v1.cri\".cni]\nbin_dir = \"{plugins}\"\nconf_dir = \"{network}\"\n",
-        root = home.join("containerd").display(),
-        network = home.join("cni").display(),
-    );
-    fs::write(home.join("containerd.toml"), containerd).context("write containerd's configuration")?;
     let kubelet = json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration",
         "authentication": {"anonymous": {"enabled": true}, "webhook": {"enabled": false}},
         "authorization": {"mode": "AlwaysAllow"},
         "address": "127.0.0.1",
-        "containerRuntimeEndpoint": format!("unix://{SOCKET}"),
+        "containerRuntimeEndpoint": format!("unix://{}", containerd::SOCKET),
         "cgroupDriver": "cgroupfs", "cgroupRoot": format!("/{group}"), "enforceNodeAllocatable": [], "failCgroupV1": false,
         "failSwapOn": false, "localStorageCapacityIsolation": false, "oomScoreAdj": 0,
         // The disk of whoever runs this is not what is under test.
