@@ -138,20 +138,37 @@ struct Keys {
 impl Bao {
     /// Starts a server in development mode: ready in a moment, and everything is lost when it ends.
     pub async fn dev(guard: &Guard, name: &str) -> Result<Self> {
-        Self::start(guard, name, Mode::Dev, None).await
+        Self::start(guard, name, Mode::Dev, Ipv4Addr::LOCALHOST, None).await
     }
 
     /// Starts a server with TLS and data on disk, initialises and unseals it. `authority` is the PEM file of the CA
     /// that its certificate is signed by.
     pub async fn server(guard: &Guard, name: &str, serving: &Pair, authority: &Path) -> Result<Self> {
-        Self::start(guard, name, Mode::Raft(serving), Some(authority)).await
+        Self::server_at(Ipv4Addr::LOCALHOST, guard, name, serving, authority).await
     }
 
-    async fn start(guard: &Guard, name: &str, mode: Mode<'_>, authority: Option<&Path>) -> Result<Self> {
+    /// The same at another address of this machine, which its certificate must name.
+    pub async fn server_at(
+        host: Ipv4Addr,
+        guard: &Guard,
+        name: &str,
+        serving: &Pair,
+        authority: &Path,
+    ) -> Result<Self> {
+        Self::start(guard, name, Mode::Raft(serving), host, Some(authority)).await
+    }
+
+    async fn start(
+        guard: &Guard,
+        name: &str,
+        mode: Mode<'_>,
+        host: Ipv4Addr,
+        authority: Option<&Path>,
+    ) -> Result<Self> {
         let folder = guard.scratch().join(name);
         fs::create_dir_all(folder.join("data")).with_context(|| format!("make {folder:?}"))?;
         let [port, cluster] = free_ports()?;
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let address = SocketAddr::from((host, port));
         let storage = match mode {
             Mode::Dev => String::new(),
             Mode::Raft(serving) => raft_config(&folder, address, cluster, serving),

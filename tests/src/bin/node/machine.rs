@@ -8,8 +8,8 @@ use anyhow::{Context, Result, ensure};
 use seal_tests::binaries::{self, ROOT};
 use seal_tests::helm::Helm;
 use seal_tests::narrator::Narrator;
-use seal_tests::needs;
 use seal_tests::node::{self, NEEDS, Programs};
+use seal_tests::{needs, openbao};
 use tempfile::TempDir;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -34,6 +34,7 @@ impl Machine {
         let folder = tempfile::Builder::new().prefix("sealwright-node-").tempdir().context("make a folder")?;
         Programs::find()?.sandbox_image(folder.path())?;
         Helm::find()?;
+        openbao::find()?;
         let archive = folder.path().join(IMAGE);
         match image {
             Some(given) => drop(fs::copy(given, &archive).with_context(|| format!("copy {given:?}"))?),

@@ -6,6 +6,7 @@
 mod journey;
 mod machine;
 mod upheavals;
+mod vault;
 mod world;
 
 use std::path::{Path, PathBuf};
@@ -66,9 +67,11 @@ async fn all_steps(world: &mut World<'_>) -> Result<()> {
     journey::helm_installs_and_waits(world).await?;
     journey::a_sealed_secret_is_opened(world).await?;
     journey::a_pod_reads_it(world).await?;
+    vault::a_value_stays_in_openbao(world).await?;
     upheavals::a_pod_is_killed(world).await?;
     upheavals::an_upgrade_under_load(world).await?;
     upheavals::the_node_loses_its_power(world).await?;
+    vault::holds(&world.stage().await?, "third").await?;
     world.narrator.title("\nAll of it holds.");
     Ok(())
 }
