@@ -3,14 +3,17 @@
 //! The user's cache, or a build from `servers/helm/go.mod` -> [`Helm`] -> [`rendered`]: the chart as objects.
 
 use std::ffi::OsStr;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::sync::OnceLock;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use kube::api::DynamicObject;
+use seal_crds::{SCHEMA, SCHEMA_ANNOTATION};
 
 use crate::binaries::ROOT;
+use crate::control_plane::copy_folder;
 use crate::go_build::{GoModule, source_of};
 use crate::install::NAMESPACE;
 use crate::manifests;
@@ -100,6 +103,23 @@ impl Helm {
 /// The folder of the chart.
 pub fn chart() -> PathBuf {
     Path::new(ROOT).join("charts/sealwright")
+}
+
+/// The chart of the next version, written into this folder, with a higher schema number in its definitions.
+pub fn next_chart(into: &Path) -> Result<()> {
+    copy_folder(&chart(), into)?;
+    let edit = |file: &Path, from: &str, to: &str| -> Result<()> {
+        let text = fs::read_to_string(file).with_context(|| format!("read {file:?}"))?;
+        ensure!(text.contains(from), "no {from} in {file:?}");
+        fs::write(file, text.replace(from, to)).with_context(|| format!("write {file:?}"))
+    };
+    edit(&into.join("Chart.yaml"), "version: 0.1.0\n", "version: 0.2.0\n")?;
+    for entry in fs::read_dir(into.join("files/crds")).context("list the definitions")? {
+        let file = entry.context("list the definitions")?.path();
+        let own = format!("{SCHEMA_ANNOTATION}: '{SCHEMA}'");
+        edit(&file, &own, &format!("{SCHEMA_ANNOTATION}: '{}'", SCHEMA + 1))?;
+    }
+    Ok(())
 }
 
 /// Audiences that suites ask for on purpose. What the policy lets through here, the controller and Vault must refuse.

@@ -1,7 +1,7 @@
 //! A release's life, with the real Helm: install, upgrade, rollback, uninstall, install again.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Secret;
@@ -16,33 +16,6 @@ use seal_tests::install::{self, CONTROLLER, Container, NAMESPACE, SCHEMA_POLICY}
 use seal_tests::{Context, Controller, Laptop, Result, Space, Stage, in_own_cluster, manifests, wait};
 
 const CRD: &str = "sealedsecrets.sealwright.dev";
-
-/// The chart of the next version, with a higher schema number in its definitions.
-fn next_chart(into: &Path) -> Result<PathBuf> {
-    copy(&helm::chart(), into)?;
-    let edit = |file: &Path, from: &str, to: &str| -> Result<()> {
-        let text = fs::read_to_string(file)?;
-        assert!(text.contains(from), "{from} is in {file:?}");
-        Ok(fs::write(file, text.replace(from, to))?)
-    };
-    edit(&into.join("Chart.yaml"), "version: 0.1.0\n", "version: 0.2.0\n")?;
-    for entry in fs::read_dir(into.join("files/crds"))? {
-        let file = entry?.path();
-        let own = format!("{SCHEMA_ANNOTATION}: '{}'", seal_crds::SCHEMA);
-        edit(&file, &own, &format!("{SCHEMA_ANNOTATION}: '{}'", seal_crds::SCHEMA + 1))?;
-    }
-    Ok(into.to_owned())
-}
-
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let (entry, target) = (entry?.path(), to.to_owned());
-        let target = target.join(entry.file_name().context("an entry has a name")?);
-        if entry.is_dir() { copy(&entry, &target)? } else { fs::copy(&entry, &target).map(drop)? }
-    }
-    Ok(())
-}
 
 /// The schema number of the definition in the cluster.
 async fn schema(space: &Space) -> Result<u32> {
@@ -80,7 +53,8 @@ fn a_release_is_installed_upgraded_rolled_back_and_removed_and_no_secret_is_lost
         let stage = Stage::set(space.clone()).await?;
         stage.establish("db", &[("password", "1")]).await?;
 
-        let next = next_chart(&folder.path().join("next"))?;
+        let next = folder.path().join("next");
+        helm::next_chart(&next)?;
         helm.run(
             &[&["upgrade", RELEASE, text(&next)?, "--reset-then-reuse-values", "--set", "workers=8"], &to[..]].concat(),
         )?;

@@ -20,18 +20,23 @@ pub(crate) const IMAGE: &str = "localhost/seal-controller";
 pub(crate) async fn helm_installs_and_waits(world: &mut World<'_>) -> Result<()> {
     world.narrator.step("helm install --wait");
     manifests::apply(&world.client().await?, &[install::namespace()?]).await?;
+    let begin = Instant::now();
+    install(world)?;
+    world.narrator.seen("Helm says that all is ready", begin);
+    world.all_ready().await?;
+    world.narrator.say("Two pods of the released image, in a namespace under the restricted Pod Security standard.");
+    Ok(())
+}
+
+/// Into the namespace that is there, and waits until all is ready.
+pub(crate) fn install(world: &World<'_>) -> Result<()> {
     let chart = chart();
     let chart = chart.to_str().context("the chart's path is text")?;
     let recovery = format!("keyRing.recovery={{{}}}", world.laptop.read("recovery.pub")?.trim());
     let image = format!("image.repository={IMAGE}");
     let install = ["install", RELEASE, chart, "--namespace", NAMESPACE, "--wait", "--timeout", "5m"];
     let values = ["--set", &recovery, "--set", &image, "--set", "image.pullPolicy=Never"];
-    let begin = Instant::now();
-    world.helm.run(&[&install[..], &values].concat())?;
-    world.narrator.seen("Helm says that all is ready", begin);
-    world.all_ready().await?;
-    world.narrator.say("Two pods of the released image, in a namespace under the restricted Pod Security standard.");
-    Ok(())
+    world.helm.run(&[&install[..], &values].concat()).map(drop)
 }
 
 pub(crate) async fn a_sealed_secret_is_opened(world: &mut World<'_>) -> Result<()> {

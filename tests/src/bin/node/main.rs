@@ -5,6 +5,7 @@
 
 mod journey;
 mod machine;
+mod releases;
 mod upheavals;
 mod vault;
 mod world;
@@ -69,8 +70,9 @@ async fn all_steps(world: &mut World<'_>) -> Result<()> {
     journey::a_pod_reads_it(world).await?;
     vault::a_value_stays_in_openbao(world).await?;
     upheavals::a_pod_is_killed(world).await?;
-    upheavals::an_upgrade_under_load(world).await?;
+    releases::an_upgrade_under_load_and_the_way_back(world).await?;
     upheavals::the_node_loses_its_power(world).await?;
+    releases::an_uninstall_keeps_what_matters(world).await?;
     vault::holds(&world.stage().await?, "third").await?;
     world.narrator.title("\nAll of it holds.");
     Ok(())

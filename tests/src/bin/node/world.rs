@@ -21,7 +21,7 @@ use seal_tests::{ControlPlane, Laptop, Space, Stage, dump, wait};
 use crate::machine::{IMAGE, SANDBOX, group_of};
 
 /// The ring that everything is sealed to: the one that the chart has the controller make.
-const RING: &str = "default";
+pub(crate) const RING: &str = "default";
 /// The application's namespace.
 pub(crate) const SHOP: &str = "shop";
 /// How many replicas the chart has.
