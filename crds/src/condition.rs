@@ -215,9 +215,9 @@ reasons! {
 reasons! {
     /// Why a VaultStore is `Ready` or not.
     VaultStoreReason {
-        /// The server answers and its logins succeed.
+        /// The server answers, and no login that it refuses is known.
         Reachable,
-        /// No request has been made yet.
+        /// The server could not be asked: where its CA is cannot be read.
         Unknown,
         /// The server did not answer: connection, timeout, or an error of its own.
         VaultUnreachable,

@@ -40,6 +40,9 @@ const WORDS_HOLD: Duration = Duration::from_secs(300);
 /// A CA that is no longer in its ConfigMap stops being trusted within this time.
 const AUTHORITIES_HOLD: Duration = Duration::from_secs(300);
 
+/// How long a server that nobody uses is listened to, whatever its store says: others wait for their turn.
+const GREETING_WAIT: Duration = Duration::from_secs(10);
+
 /// Namespace and name of a store.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StoreId {
@@ -115,15 +118,15 @@ pub struct Link {
     events: mpsc::UnboundedSender<StoreEvent>,
 }
 
-/// What a store must still be for a link to serve it.
+/// What a store must still be for what was learnt of it to hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Version {
+pub(super) struct Version {
     uid: Option<String>,
     generation: Option<i64>,
 }
 
 impl Version {
-    fn of(store: &VaultStore) -> Self {
+    pub(super) fn of(store: &VaultStore) -> Self {
         Self { uid: store.metadata.uid.clone(), generation: store.metadata.generation }
     }
 }
@@ -405,14 +408,7 @@ impl Link {
     async fn probe(&self) -> Result<(), StoreHealth> {
         self.refresh_authorities(Duration::ZERO).await?;
         let client = lock(&self.connected).client.clone();
-        let started = Instant::now();
-        let mut result = client.probe().await;
-        if result == Err(Fault::Torn) {
-            // A connection out of the pool may have been closed while it lay there; the next one is new.
-            result = client.probe().await;
-        }
-        self.meter.request(&self.id, Operation::Probe, &result, started.elapsed());
-        result.map_err(health)
+        probe(&self.id, &client, &self.meter).await
     }
 
     /// Reads the CA again, if it was read longer ago than this.
@@ -459,6 +455,30 @@ async fn revive(link: Weak<Link>) {
     }
 }
 
+async fn probe(id: &StoreId, client: &Client, meter: &Meter) -> Result<(), StoreHealth> {
+    let started = Instant::now();
+    let mut result = client.probe().await;
+    if result == Err(Fault::Torn) {
+        // A connection out of the pool may have been closed while it lay there; the next one is new.
+        result = client.probe().await;
+    }
+    meter.request(id, Operation::Probe, &result, started.elapsed());
+    result.map_err(health)
+}
+
+/// Asks the server of a store that nobody has used, by a connection that is not kept.
+pub async fn greet(store: &VaultStore, cluster: &Cluster, meter: &Meter) -> StoreHealth {
+    let id = StoreId::of(store);
+    let answer = match connect(&id, &store.spec, cluster).await {
+        Ok(connected) => {
+            let answer = tokio::time::timeout(GREETING_WAIT, probe(&id, &connected.client, meter)).await;
+            answer.unwrap_or_else(|_| Err(health(Fault::Timeout)))
+        }
+        Err(health) => Err(health),
+    };
+    answer.map_or_else(|health| health, |()| reachable())
+}
+
 /// What is to be said of a store that nobody has used: nothing, unless it makes no sense. Its server is sent nothing.
 pub async fn judge(store: &VaultStore, cluster: &Cluster) -> StoreHealth {
     connect(&StoreId::of(store), &store.spec, cluster).await.map_or_else(|health| health, |_| unknown())
@@ -500,7 +520,7 @@ async fn connect(id: &StoreId, spec: &VaultStoreSpec, cluster: &Cluster) -> Resu
 }
 
 /// A random number in 0..1.
-fn dice() -> f64 {
+pub(super) fn dice() -> f64 {
     let mut random = [0; 4];
     // Without randomness everybody waits as long as possible.
     SystemRandom::new().fill(&mut random).map_or(1.0, |()| f64::from(u32::from_be_bytes(random)) / f64::from(u32::MAX))

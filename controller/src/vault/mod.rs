@@ -14,6 +14,7 @@ pub mod client;
 pub mod cluster;
 pub mod course;
 pub mod errand;
+pub mod greetings;
 pub mod link;
 pub mod mac;
 pub mod meter;

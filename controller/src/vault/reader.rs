@@ -29,6 +29,7 @@ use super::{
     meter::Meter,
     path::{Fence, NotAllowed, Plan},
     purse::Purse,
+    turns::Turns,
     value::{self, Content, Values},
 };
 
@@ -38,6 +39,8 @@ const AT_ONCE: usize = 8;
 const LARGEST_SUM: usize = 4 << 20;
 /// How many plans are made values of at once.
 const COMPOSING: usize = 2;
+/// How many stores that nobody uses are asked at once whether their servers are there.
+const GREETING: usize = 8;
 
 /// Fetches from every store; keeps what belongs to each.
 pub struct Reader {
@@ -45,6 +48,7 @@ pub struct Reader {
     purse: Purse,
     /// Whoever makes values out of answers may take a while, and a processor.
     composing: Semaphore,
+    greeting: Arc<Turns>,
     links: Mutex<HashMap<StoreId, Arc<Link>>>,
     patience: Patience,
     meter: Meter,
@@ -55,9 +59,9 @@ impl Reader {
     /// A reader without connections, and what it will tell of the stores.
     pub fn new(cluster: Cluster, meter: Meter) -> (Self, mpsc::UnboundedReceiver<StoreEvent>) {
         let (events, told) = mpsc::unbounded_channel();
-        let (purse, composing, patience) = (Purse::full(), Semaphore::new(COMPOSING), Patience::default());
-        let cluster = Arc::new(cluster);
-        (Self { cluster, purse, composing, links: Mutex::default(), patience, meter, events }, told)
+        let (purse, composing, greeting) = (Purse::full(), Semaphore::new(COMPOSING), Turns::new(GREETING));
+        let (cluster, links, patience) = (Arc::new(cluster), Mutex::default(), Patience::default());
+        (Self { cluster, purse, composing, greeting, links, patience, meter, events }, told)
     }
 
     /// The same with sessions of another patience.
@@ -137,6 +141,12 @@ impl Reader {
             }
         }
         link::judge(store, &self.cluster).await
+    }
+
+    /// Asks the server of a store that nobody uses whether it is there, in its turn. Namespaces take turns.
+    pub async fn greet(&self, store: &VaultStore) -> StoreHealth {
+        let _place = self.greeting.take(&StoreId::of(store).namespace).await;
+        link::greet(store, &self.cluster, &self.meter).await
     }
 
     /// Drops everything of a store that is gone.

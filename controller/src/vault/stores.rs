@@ -5,7 +5,7 @@
 //! Reader's view of a server -> status of its VaultStore, on change
 //! ```
 //!
-//! Nothing is asked of a server for the sake of a status: it says what the last requests told.
+//! A status says what the last requests told; only where there were none is a server asked for its sake.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -23,7 +23,10 @@ use kube::{
     core::ApiResource,
     runtime::watcher,
 };
-use seal_crds::{VAULT_AUTH_LABEL, VaultStore, VaultStoreSpec, condition::VaultStoreReason};
+use seal_crds::{
+    VAULT_AUTH_LABEL, VaultStore, VaultStoreSpec,
+    condition::{self, READY, TRUE, VaultStoreReason},
+};
 use tokio::{
     sync::{mpsc, watch},
     time::MissedTickBehavior,
@@ -34,6 +37,7 @@ use super::{
     StoreHealth,
     course::Course,
     errand::{Known, Sight},
+    greetings::{Greeted, Greetings},
     link::{StoreEvent, StoreId},
 };
 use crate::{
@@ -172,12 +176,15 @@ impl Desk {
         mut term: watch::Receiver<Term>,
     ) {
         let mut late: Vec<StoreId> = Vec::new();
+        let (mut greetings, mut heard) = Greetings::new();
         // Other news put nothing off.
         let mut retry = tokio::time::interval(RETRY);
         retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            let mut greeted = None;
             let stores = tokio::select! {
                 Some(id) = changed.recv() => vec![id],
+                Some(answer) = heard.recv() => vec![greeted.insert(answer).id()],
                 Some(StoreEvent { store, is_back }) = events.recv() => {
                     if is_back {
                         self.fetch_again(&store, |_, course| course.is_failing(), false);
@@ -186,13 +193,16 @@ impl Desk {
                 }
                 Ok(()) = term.changed() => match *term.borrow_and_update() {
                     Some(_) => self.context.errands.stores(),
-                    None => Vec::new(),
+                    None => {
+                        greetings.end_all();
+                        Vec::new()
+                    }
                 },
                 _ = retry.tick(), if !late.is_empty() => std::mem::take(&mut late),
                 else => return,
             };
             for id in stores {
-                if self.context.writer.leads() && !self.tell(&id).await {
+                if self.context.writer.leads() && !self.tell(&id, greeted.as_ref(), &mut greetings).await {
                     late.push(id);
                 }
             }
@@ -200,21 +210,35 @@ impl Desk {
     }
 
     /// Writes what is to be said of a store. Gives false if that is to be tried again.
-    async fn tell(&self, id: &StoreId) -> bool {
+    async fn tell(&self, id: &StoreId, greeted: Option<&Greeted>, greetings: &mut Greetings) -> bool {
         let errands = &self.context.errands;
-        let (store, health) = match errands.store(id) {
+        let (store, judged) = match errands.store(id) {
             Some(Known::Store(store)) => {
-                let health = errands.reader().judge(&store).await;
-                (store, health)
+                let judged = errands.reader().judge(&store).await;
+                (store, judged)
             }
             Some(Known::Unreadable(store)) => {
                 let message = "the spec cannot be read: a field has another type than this controller expects";
                 (store, StoreHealth { reason: VaultStoreReason::InvalidSpec, message: message.to_owned() })
             }
-            None => return true,
+            None => {
+                greetings.end(id);
+                return true;
+            }
         };
-        let next = status::next_of_store(&store, &health, Timestamp::now());
-        if store.status.as_ref() == Some(&next) {
+        let is_open = is_open(&store, &judged);
+        let answer = greeted.filter(|greeted| is_open && greeted.is_of(&store));
+        let health = answer.map_or(&judged, |greeted| &greeted.health);
+        let next = status::next_of_store(&store, health, Timestamp::now());
+        match condition::find(&next.conditions, READY) {
+            // Of logins a server that is there says nothing.
+            Some(ready) if ready.reason == VaultStoreReason::AuthFailed.as_str() => greetings.end(id),
+            Some(ready) if is_open && ready.status != TRUE => greetings.begin(&store, errands),
+            _ => greetings.end(id),
+        }
+        // What is being asked is told in a moment.
+        let is_asked = health.reason == VaultStoreReason::Unknown && answer.is_none();
+        if is_asked || store.status.as_ref() == Some(&next) {
             return true;
         }
         let kind = ApiResource::erase::<VaultStore>(&());
@@ -234,6 +258,15 @@ impl Desk {
                 false
             }
         }
+    }
+}
+
+/// Whether nobody's use of the store tells more than this: it was not used, or its CA is not there yet.
+fn is_open(store: &VaultStore, judged: &StoreHealth) -> bool {
+    match judged.reason {
+        VaultStoreReason::Unknown => true,
+        VaultStoreReason::InvalidSpec => store.spec.tls.as_ref().is_some_and(|tls| tls.ca_from.is_some()),
+        _ => false,
     }
 }
 

@@ -8,9 +8,12 @@ use std::path::PathBuf;
 use kube::api::Api;
 use kube::core::ObjectMeta;
 use seal_crds::condition::SealedSecretReason::{SealedForElsewhere, WriteRefused};
+use seal_crds::condition::{self, READY};
 use seal_crds::{KeyRing, SealedSecret, VaultStore};
 use seal_tests::gitops::Judges;
 use seal_tests::install;
+use seal_tests::openbao::Bao;
+use seal_tests::process::Guard;
 use seal_tests::{Context, Result, Stage, ensure, helm, in_namespace, manifests, wait};
 use serde_json::{Value, json};
 
@@ -96,25 +99,30 @@ fn flux_and_argo_cd_see_in_each_state_whether_to_go_on_to_wait_or_to_give_up() {
         let ring = stage.ring_is("Opened").await?;
         court.finds("opened", &shown("KeyRing", &ring)?, "Current", "Healthy")?;
         court.finds("where it does not count", &elsewhere_ring(&stage).await?, "Failed", "Degraded")?;
-        court.finds("not asked yet", &unused_store(&stage).await?, "InProgress", "Healthy")
+        let guard = Guard::start()?;
+        let bao = Bao::dev(&guard, "bao").await?;
+        let store = unused_store(&stage, "there", &bao.url(), "Reachable").await?;
+        court.finds("there", &store, "Current", "Healthy")?;
+        let store = unused_store(&stage, "out", "http://127.0.0.1:1", "VaultUnreachable").await?;
+        court.finds("out", &store, "InProgress", "Progressing")
     });
 }
 
 /// A store that nobody refers to: whoever will may be in a later wave.
-async fn unused_store(stage: &Stage) -> Result<Value> {
+async fn unused_store(stage: &Stage, name: &str, address: &str, reason: &str) -> Result<Value> {
     let auth = json!({"token": {"secretRef": {"name": "login", "key": "token"}}});
     let store = json!({
         "apiVersion": "sealwright.dev/v1alpha1", "kind": "VaultStore",
-        "metadata": {"name": "unused", "namespace": stage.space.name},
-        "spec": {"address": "https://127.0.0.1:1", "auth": auth},
+        "metadata": {"name": name, "namespace": stage.space.name},
+        "spec": {"address": address, "tls": {"allowPlaintext": true}, "auth": auth},
     });
     manifests::apply(&stage.space.client, &[serde_json::from_value(store)?]).await?;
     let stores: Api<VaultStore> = Api::namespaced(stage.space.client.clone(), &stage.space.name);
-    let store = wait::until("the controller has looked at the store", || async {
-        let store = stores.get("unused").await?;
-        let is_seen =
-            store.status.as_ref().is_some_and(|status| status.observed_generation == store.metadata.generation);
-        Ok(is_seen.then_some(store))
+    let store = wait::until(&format!("store {name} is {reason}"), || async {
+        let store = stores.get(name).await?;
+        let ready = store.status.as_ref().and_then(|status| condition::find(&status.conditions, READY));
+        let is_told = ready.is_some_and(|ready| ready.reason == reason);
+        Ok(is_told.then_some(store))
     })
     .await?;
     shown("VaultStore", &store)

@@ -51,7 +51,8 @@ fn only_the_account_that_the_role_names_logs_in_and_what_is_mended_is_found_with
             ensure!(told.contains(says), "{name}: {told}");
             shop.stage.reason(name, NeverSynced).await?;
             shop.stage.holds_nothing(name).await?;
-            let store = if name == "absent" { "Unknown" } else { "AuthFailed" };
+            // Nobody was sent there for an account that does not exist, and the server is there.
+            let store = if name == "absent" { "Reachable" } else { "AuthFailed" };
             shop.store_is(name, store).await?;
         }
 

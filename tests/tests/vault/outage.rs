@@ -96,6 +96,33 @@ fn a_server_that_dies_and_comes_back_as_another_is_logged_in_to_anew() {
 }
 
 #[test]
+fn a_store_that_nobody_uses_says_whether_its_server_is_there() {
+    in_namespace(|space| async move {
+        let world = World::set(space).await?;
+        let shop = &world.shop;
+        world.bao.kill();
+        let ca = json!({"caFrom": {"kind": "ConfigMap", "name": "late", "key": "ca.crt"}});
+        shop.store("trusting", world.spec(json!({"tls": merged(json!({"allowPlaintext": true}), ca)}))).await?;
+        shop.store_is("trusting", "InvalidSpec").await?;
+        world.store(json!({})).await?;
+        shop.store_is("main", "VaultUnreachable").await?;
+
+        world.bao.restart(&world.guard).await?;
+        let authority = json!({"ca.crt": Authority::make()?.certificate});
+        shop.apply(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "late"}, "data": authority}))
+            .await?;
+        shop.store_is("main", "Reachable").await?;
+        shop.store_is("trusting", "Reachable").await?;
+        ensure!(world.bao.requests()?.iter().all(|request| !request.contains("login")), "somebody logged in");
+
+        // Whoever uses it knows better.
+        world.bao.kill();
+        shop.wants("db", &[field("user", "app/db", "user")]).await?;
+        shop.store_is("main", "VaultUnreachable").await.map(drop)
+    });
+}
+
+#[test]
 fn metrics_count_what_a_store_is_asked_and_show_its_outage() {
     in_namespace(|space| async move {
         let world = World::with_db(space).await?;
