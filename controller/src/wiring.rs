@@ -120,7 +120,7 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
         keys,
         own_namespace: settings.namespace.as_str().into(),
         realm: settings.realm.clone(),
-        errands,
+        errands: errands.clone(),
         verify_every: settings.verify_every,
         report,
     };
@@ -191,8 +191,8 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     work.await.ok();
     // The loop writes no more; what else may still be under way carries the precondition of what it read.
     drop(drained);
-    server.await.ok();
-    match election.await {
+    let (_, election, ()) = tokio::join!(server, election, errands.reader().end());
+    match election {
         Ok(Err(error)) => Err(RunError::Lease(error)),
         _ => Ok(()),
     }

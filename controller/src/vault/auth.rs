@@ -392,13 +392,17 @@ impl Session {
                 return None;
             }
         };
-        let before = std::mem::replace(state, State::Held(token.clone()));
+        self.replace(link, state, &token);
         self.is_replaced.notify_one();
-        if let State::Held(before) = before {
+        Some(token)
+    }
+
+    /// Puts another token in the place of what there is, which is of no more use to anybody.
+    fn replace(self: &Arc<Self>, link: &Arc<Link>, state: &mut State, token: &Arc<Token>) {
+        if let State::Held(before) = std::mem::replace(state, State::Held(token.clone())) {
             let (session, link) = (self.clone(), link.clone());
             tokio::spawn(async move { session.revoke(&link, &before).await });
         }
-        Some(token)
     }
 
     fn drop_token(&self, state: &mut State) {
@@ -510,15 +514,15 @@ impl Session {
         }
         let token = token.clone();
         let renewed = if token.is_renewable { self.renewed(link, &token).await } else { None };
-        let next = match renewed {
-            Some(renewed) => Ok(renewed),
-            None => self.new_token(link).await,
-        };
-        match next {
-            Ok(token) => {
-                let due = token.renewal_due();
-                *state = State::Held(token);
-                due
+        if let Some(renewed) = renewed {
+            let due = renewed.renewal_due();
+            *state = State::Held(renewed);
+            return due;
+        }
+        match self.new_token(link).await {
+            Ok(next) => {
+                self.replace(link, &mut state, &next);
+                next.renewal_due()
             }
             // The old one serves to its end; the next attempt comes in half of what is left of it.
             Err(failed) => {
@@ -546,18 +550,20 @@ impl Session {
         is_worth_it.then(|| Token::new(Issued { token: token.secret.clone(), ttl, is_renewable: renewed.is_renewable }))
     }
 
-    /// Ends the session's token, if it is ours to end.
+    /// Ends the session's token.
     pub async fn end(&self, link: &Arc<Link>) {
         let mut state = self.state.lock().await;
         let State::Held(token) = &*state else { return };
         let token = token.clone();
         self.drop_token(&mut state);
-        if !matches!(self.identity.method, Method::Token { .. }) {
-            self.revoke(link, &token).await;
-        }
+        self.revoke(link, &token).await;
     }
 
+    /// Ends a token at the server, unless it is somebody else's who gave it to us.
     async fn revoke(&self, link: &Arc<Link>, token: &Token) {
+        if matches!(self.identity.method, Method::Token { .. }) {
+            return;
+        }
         let namespace = link.auth_namespace();
         let request =
             |client: Client| async move { client.revoke_self(As { token: Some(&token.secret), namespace }).await };

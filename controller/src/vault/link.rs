@@ -17,6 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures::future::join_all;
 use ring::rand::{SecureRandom, SystemRandom};
 use seal_crds::{VaultStore, VaultStoreSpec, condition::VaultStoreReason, sealed_secret::StoreRef};
 use tokio::sync::{mpsc, watch};
@@ -257,19 +258,20 @@ impl Link {
         self.count_tokens();
     }
 
-    /// Ends all sessions, because the store is another one now, or gone. Their tokens would live on at the server.
+    /// Ends all sessions by and by, because the store is another one now, or gone.
     pub fn retire(self: Arc<Self>) {
         self.is_retired.store(true, Ordering::Relaxed);
+        tokio::spawn(async move { self.end_sessions().await });
+    }
+
+    /// Ends all sessions. Their tokens would live on at the server.
+    pub async fn end_sessions(self: &Arc<Self>) {
         let sessions = std::mem::take(&mut *lock(&self.sessions));
-        if sessions.is_empty() {
-            return;
-        }
-        tokio::spawn(async move {
-            for session in sessions.into_values() {
-                session.let_go();
-                session.end(&self).await;
-            }
-        });
+        let end = |session: Arc<Session>| async move {
+            session.let_go();
+            session.end(self).await;
+        };
+        join_all(sessions.into_values().map(end)).await;
     }
 
     fn is_retired(&self) -> bool {

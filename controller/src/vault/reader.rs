@@ -9,9 +9,10 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
-use futures::{StreamExt, stream};
+use futures::{StreamExt, future::join_all, stream};
 use seal_crds::{
     VaultStore,
     condition::{VaultReason, VaultStoreReason},
@@ -41,6 +42,8 @@ const LARGEST_SUM: usize = 4 << 20;
 const COMPOSING: usize = 2;
 /// How many stores that nobody uses are asked at once whether their servers are there.
 const GREETING: usize = 8;
+/// How long the end of the process waits until tokens are revoked.
+const FAREWELL: Duration = Duration::from_secs(3);
 
 /// Fetches from every store; keeps what belongs to each.
 pub struct Reader {
@@ -156,6 +159,12 @@ impl Reader {
             gone.retire();
         }
         self.meter.forget(store);
+    }
+
+    /// Ends every session, before the process does. What a server does not answer soon, it ends by itself later.
+    pub async fn end(&self) {
+        let links: Vec<_> = self.links().drain().map(|(_, link)| link).collect();
+        let _ = tokio::time::timeout(FAREWELL, join_all(links.iter().map(Link::end_sessions))).await;
     }
 
     async fn allow(&self, plan: &Plan, store: &VaultStore, namespace: &str) -> Result<(), VaultFailure> {

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use seal_crds::condition::SealedSecretReason::NeverSynced;
-use seal_tests::{Context, Result, ensure, in_namespace, wait};
+use seal_tests::{Context, Result, ensure, in_namespace, in_own_cluster, wait};
 use serde_json::{Value, json};
 
 use crate::world::{Tenant, World, field, merged};
@@ -220,7 +221,7 @@ fn a_token_that_ends_is_renewed_or_replaced_before_anybody_notices() {
         world.store(json!({})).await?;
         shop.wants("db", &[field("user", "app/db", "user")]).await?;
         shop.stage.ready("db").await?;
-        let start = Instant::now();
+        let (start, revoked) = (Instant::now(), world.revoked()?);
         while start.elapsed() < Duration::from_secs(9) {
             let (reason, told) = shop.refresh_tells("db").await?;
             assert_eq!(reason, "Synced", "{told}");
@@ -228,6 +229,21 @@ fn a_token_that_ends_is_renewed_or_replaced_before_anybody_notices() {
         let (logins, renewals) = (world.logins()?, world.bao.count("auth/token/renew-self")?);
         ensure!(logins >= 2 && renewals >= 1, "{logins} logins, {renewals} renewals");
         assert_eq!(world.bao.count("auth/token/lookup-self")?, 0, "no request was denied");
+        wait::until("the replaced token is revoked", || async { Ok((world.revoked()? > revoked).then_some(())) }).await
+    });
+}
+
+#[test]
+fn a_controller_that_ends_leaves_no_token_behind() {
+    in_own_cluster(|space| async move {
+        let world = World::set_own(space).await?;
+        world.store(json!({})).await?;
+        world.shop.wants("db", &[field("user", "app/db", "user")]).await?;
+        world.shop.stage.ready("db").await?;
+        let before = world.revoked()?;
+        world.controller.process().signal(Signal::TERM)?;
+        ensure!(world.controller.process().wait()?.success(), "it did not end well");
+        assert_eq!((world.logins()?, world.revoked()?), (1, before + 1));
         Ok(())
     });
 }

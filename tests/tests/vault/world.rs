@@ -136,6 +136,11 @@ impl World {
         self.bao.count("update auth/kubernetes/login")
     }
 
+    /// How many tokens were revoked by those who held them.
+    pub(crate) fn revoked(&self) -> Result<usize> {
+        self.bao.count("update auth/token/revoke-self")
+    }
+
     /// How often a secret below `kv` was read.
     pub(crate) fn reads(&self, path: &str) -> Result<usize> {
         let wanted = format!("read kv/data/{path}");
