@@ -387,7 +387,7 @@ fn root_above(start: &Path) -> Option<PathBuf> {
 /// Absolute, with the symlinks of its directory followed: `a/../b` and a linked checkout give the path meant.
 fn absolute(path: &Path) -> PathBuf {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    match (path.parent().and_then(|parent| parent.canonicalize().ok()), path.file_name()) {
+    match (path.parent().and_then(|parent| dunce::canonicalize(parent).ok()), path.file_name()) {
         (Some(parent), Some(name)) => parent.join(name),
         _ => path,
     }
@@ -445,6 +445,12 @@ mod tests {
             fs::write(&path, text).expect("is written");
             assert!(read_rules(&path).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_path_is_shown_as_it_is_typed_here() {
+        let typed = Path::new("src").join("main.rs");
+        assert_eq!(output::near(&absolute(Path::new("./src/main.rs"))), typed.display().to_string());
     }
 
     #[test]

@@ -32,7 +32,8 @@ pub(crate) fn read_if_exists(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>> 
     let failed = |cause: io::Error| {
         let error = Error::request(format!("cannot read {}", path.display()));
         let error = match cause.kind() {
-            io::ErrorKind::IsADirectory => error.hint("name the files in it, such as apps/*.yaml"),
+            // Windows has no error of its own for it.
+            _ if path.is_dir() => error.hint("name the files in it, such as apps/*.yaml"),
             io::ErrorKind::PermissionDenied => error.hint("see who may read it: `ls -l`"),
             _ => error.hint("check its name, and where it leads: `ls -l`"),
         };
@@ -83,7 +84,8 @@ pub(crate) fn create(path: &Path, bytes: &[u8]) -> Result<()> {
     create_with_mode(path, bytes, 0o666)
 }
 
-/// Makes a file that its owner alone may read; there is no moment at which others could.
+/// Makes a file that its owner alone may read; there is no moment at which others could. On Windows those may who may
+/// read in its folder.
 pub(crate) fn create_private(path: &Path, bytes: &[u8]) -> Result<()> {
     create_with_mode(path, bytes, 0o600)
 }
@@ -154,7 +156,8 @@ fn temporary_in(directory: &Path, path: &Path, mode: u32) -> Result<NamedTempFil
     builder.tempfile_in(directory).map_err(|cause| {
         let missing = cause.kind() == io::ErrorKind::NotFound;
         let error = cannot_write(path, cause);
-        if missing { error.hint(format!("make the directory first: mkdir -p {}", directory.display())) } else { error }
+        let make = if cfg!(windows) { "mkdir" } else { "mkdir -p" };
+        if missing { error.hint(format!("make the directory first: {make} {}", directory.display())) } else { error }
     })
 }
 
@@ -176,6 +179,9 @@ fn cannot_write(path: &Path, cause: io::Error) -> Error {
     let error = match cause.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
             error.hint("nothing was changed; make room and run the command again")
+        }
+        io::ErrorKind::PermissionDenied if cfg!(windows) => {
+            error.hint("see whether another program has it open, and whether you may write in its directory")
         }
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
             error.hint("the directory must be writable too: the file is replaced as a whole")

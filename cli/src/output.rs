@@ -8,7 +8,7 @@
 use std::{
     error::Error as StdError,
     io::{self, IsTerminal as _, Write as _},
-    path::Path,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
@@ -57,7 +57,8 @@ pub(crate) fn near(path: &Path) -> String {
     let short = above
         .filter(|(_, folder)| folder.parent().is_some())
         .find_map(|(steps, folder)| Some(Path::new(&"../".repeat(steps)).join(path.strip_prefix(folder).ok()?)));
-    short.as_deref().unwrap_or(path).display().to_string()
+    // Put together anew, with the separators of this system.
+    short.as_deref().unwrap_or(path).components().collect::<PathBuf>().display().to_string()
 }
 
 /// Says what was done.

@@ -62,9 +62,14 @@ fn asked_values(keys: Vec<DataKey>, trim: bool, stdin_is_taken: bool) -> Result<
     let value = files::read_stdin()?;
     if value.is_empty() {
         return Err(Error::request(format!("stdin is empty, so there is no value for `{}`", key.as_str()))
-            .hint(format!("for an empty value pass --from-file {}=/dev/null", key.as_str())));
+            .hint(how_to_be_empty(&key)));
     }
     Ok(vec![(key, without_final_line_break(value, trim))])
+}
+
+fn how_to_be_empty(key: &DataKey) -> String {
+    let nothing = if cfg!(windows) { "NUL" } else { "/dev/null" };
+    format!("for an empty value pass --from-file {}={nothing}", key.as_str())
 }
 
 fn prompted(key: &DataKey) -> Result<Zeroizing<Vec<u8>>> {
@@ -72,8 +77,7 @@ fn prompted(key: &DataKey) -> Result<Zeroizing<Vec<u8>>> {
         .map(Zeroizing::new)
         .map_err(|cause| Error::request("cannot ask on the terminal").because(cause))?;
     if typed.is_empty() {
-        return Err(Error::request(format!("no value was typed for `{}`", key.as_str()))
-            .hint(format!("for an empty value pass --from-file {}=/dev/null", key.as_str())));
+        return Err(Error::request(format!("no value was typed for `{}`", key.as_str())).hint(how_to_be_empty(key)));
     }
     Ok(Zeroizing::new(typed.as_bytes().to_vec()))
 }

@@ -33,6 +33,9 @@ pub(crate) fn run(args: KeygenArgs) -> Result<()> {
                 "wrote the private key to {}; keep it secret, and where it is not lost",
                 file.display()
             ));
+            if cfg!(windows) {
+                output::hint("who may read it is up to its folder; one in your profile is yours alone");
+            }
             warn_inside_git(file);
         }
         None => {
