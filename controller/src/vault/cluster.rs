@@ -26,6 +26,7 @@ use seal_crds::{
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+use super::turns::Turns;
 use crate::{
     apply::DEADLINE,
     error::{ApiError, within},
@@ -34,6 +35,8 @@ use crate::{
 const REMEMBERED: Duration = Duration::from_secs(30);
 /// A token or a secret id is a fraction of this; each is kept as long as its session.
 pub const LARGEST_CREDENTIAL: usize = 16 << 10;
+/// How many tokens are asked for at once: whoever makes thousands of accounts need not become the API server's load.
+const MINTING: usize = 16;
 /// The shortest life that the API server gives a token.
 const TOKEN_SECONDS: i64 = 600;
 
@@ -76,6 +79,7 @@ pub struct Cluster {
     /// Shows no credential of its own; there where no TokenReview may be asked for.
     nobody: Option<Client>,
     allows_api_audience: bool,
+    minting: Arc<Turns>,
     accounts: Remembered<(String, String), Arc<str>>,
     labels: Remembered<String, Arc<BTreeMap<String, String>>>,
     /// Audiences that are known not to be the API server's.
@@ -86,7 +90,8 @@ impl Cluster {
     /// Asks with this client.
     pub fn new(client: Client, allows_api_audience: bool) -> Self {
         let (accounts, labels, foreign) = Default::default();
-        Self { client, nobody: None, allows_api_audience, accounts, labels, foreign }
+        let minting = Turns::new(MINTING);
+        Self { client, nobody: None, allows_api_audience, minting, accounts, labels, foreign }
     }
 
     /// The same without a right in the whole cluster, which a TokenReview takes. `nobody` shows no credential.
@@ -109,7 +114,8 @@ impl Cluster {
         Ok(uid)
     }
 
-    /// A token of a ServiceAccount for these audiences, and none that the API server would take too.
+    /// A token of a ServiceAccount for these audiences, and none that the API server would take too. Namespaces take
+    /// turns.
     pub async fn account_token(
         &self,
         namespace: &str,
@@ -117,6 +123,7 @@ impl Cluster {
         audiences: &[String],
     ) -> Result<Zeroizing<String>, LookupError> {
         let what = format!("ServiceAccount {namespace}/{name}");
+        let _place = self.minting.take(&namespace.into()).await;
         let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), namespace);
         let spec = TokenRequestSpec {
             audiences: audiences.to_vec(),
