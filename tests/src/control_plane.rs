@@ -82,8 +82,9 @@ impl ControlPlane {
         Self::start_with(|_| Ok(Further::default()))
     }
 
-    /// Starts one that writes down every request of the user `user`: see [`Self::audited`].
-    pub fn start_audited(user: &str) -> Result<Self> {
+    /// Starts one that writes down every request of the user `user`: see [`Self::audited`]. `flags`: further ones of the
+    /// API server.
+    pub fn start_audited(user: &str, flags: &[&str]) -> Result<Self> {
         Self::start_with(|scratch| {
             let policy = serde_json::json!({
                 "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"],
@@ -91,11 +92,12 @@ impl ControlPlane {
             });
             let file = scratch.join("audit-policy.json");
             std::fs::write(&file, policy.to_string()).context("write an audit policy")?;
-            let flags = [
+            let mut apiserver = vec![
                 format!("--audit-policy-file={}", file.display()),
                 format!("--audit-log-path={}", scratch.join(AUDIT_LOG).display()),
             ];
-            Ok(Further { apiserver: flags.into(), ..Further::default() })
+            apiserver.extend(flags.iter().map(|flag| (*flag).to_owned()));
+            Ok(Further { apiserver, ..Further::default() })
         })
     }
 
@@ -188,11 +190,12 @@ impl ControlPlane {
         servers.map(|server| tail(&held(server).log(), 20)).join("\n---\n")
     }
 
-    /// What [`Self::start_audited`] has written down so far: an `audit.k8s.io/v1` Event for each request.
-    pub fn audited(&self) -> Result<Vec<serde_json::Value>> {
+    /// What [`Self::start_audited`] has written down so far, without the first `before`: an `audit.k8s.io/v1` Event for
+    /// each request.
+    pub fn audited(&self, before: usize) -> Result<Vec<serde_json::Value>> {
         let log = std::fs::read_to_string(self.guard.scratch().join(AUDIT_LOG)).context("read the audit log")?;
         // The last line may be half written.
-        Ok(log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+        Ok(log.lines().skip(before).filter_map(|line| serde_json::from_str(line).ok()).collect())
     }
 
     /// Kills the API server at once.

@@ -112,6 +112,12 @@ impl Controller {
         self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Ends it as a kubelet does, and waits for its end; it hands the lease over.
+    pub async fn end(&self) -> Result<()> {
+        self.process().signal(Signal::TERM)?;
+        wait::until(&format!("{} has ended", self.name), || async { Ok(self.process().ended()?.map(drop)) }).await
+    }
+
     /// `kill -9`.
     pub fn kill(&self) {
         self.process().kill();

@@ -32,6 +32,7 @@ pub mod page;
 pub mod pods;
 pub mod process;
 pub mod promtool;
+pub mod rights;
 pub mod servers;
 pub mod space;
 pub mod stage;

@@ -6,4 +6,5 @@ mod readme;
 mod releases;
 mod rights;
 mod values;
+mod verbs;
 mod walk;

@@ -10,11 +10,10 @@ use kube::api::{Api, DeleteParams, DynamicObject, ListParams, PostParams};
 use seal_tests::control_plane::client_of;
 use seal_tests::helm;
 use seal_tests::install::{self, CONTROLLER, NAMESPACE};
+use seal_tests::rights::CONTROLLER_USER;
 use seal_tests::stage::as_dynamic;
 use seal_tests::{Context, ControlPlane, Controller, Result, Space, Stage, ensure, in_cluster, manifests, wait};
 use serde_json::json;
-
-use crate::rights::CONTROLLER_USER;
 
 /// Listed, and made later.
 const LATER: &str = "later";
@@ -23,7 +22,7 @@ const ASIDE: &str = "aside";
 
 #[test]
 fn some_namespaces_are_served_each_when_it_is_there_and_no_other_is_touched() {
-    let plane = ControlPlane::start_audited(CONTROLLER_USER).expect("a control plane can be started");
+    let plane = ControlPlane::start_audited(CONTROLLER_USER, &[]).expect("a control plane can be started");
     in_cluster(plane, |space| async move {
         let objects = helm::for_namespaces(&[&space.name, LATER])?;
         let (later, now): (Vec<_>, Vec<_>) = objects.into_iter().partition(|object| is_in(object, LATER));
@@ -119,7 +118,7 @@ async fn nothing_is_given_in_the_cluster(space: &Space) -> Result<()> {
 
 /// Every request for an object was for one in a namespace that it serves, or in its own.
 fn nothing_was_asked_elsewhere(space: &Space) -> Result<()> {
-    let audited = space.plane.audited()?;
+    let audited = space.plane.audited(0)?;
     let objects = audited.iter().map(|event| &event["objectRef"]).filter(|object| !object.is_null());
     // The test's own question.
     let objects = objects.filter(|object| object["resource"] != "selfsubjectrulesreviews");

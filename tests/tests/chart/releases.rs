@@ -9,7 +9,6 @@ use k8s_openapi::api::rbac::v1::ClusterRole;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition as Crd;
 use kube::ResourceExt;
 use kube::api::Api;
-use rustix::process::Signal;
 use seal_crds::SCHEMA_ANNOTATION;
 use seal_tests::helm::{self, Helm, RELEASE};
 use seal_tests::install::{self, CONTROLLER, Container, NAMESPACE, SCHEMA_POLICY};
@@ -59,7 +58,7 @@ fn a_release_is_installed_upgraded_rolled_back_and_removed_and_no_secret_is_lost
             &[&["upgrade", RELEASE, text(&next)?, "--reset-then-reuse-values", "--set", "workers=8"], &to[..]].concat(),
         )?;
         assert_eq!((schema(&space).await?, workers(&space).await?), (seal_crds::SCHEMA + 1, Some("8".to_owned())));
-        ended(controller).await?;
+        controller.end().await?;
         let controller = Controller::start(&space.plane, "seal-controller-next", &[]).await?;
         stage.establish("next", &[("password", "2")]).await?;
 
@@ -71,11 +70,11 @@ fn a_release_is_installed_upgraded_rolled_back_and_removed_and_no_secret_is_lost
         // The way without an error: the older chart leaves newer definitions alone.
         helm.run(&[&["upgrade", RELEASE, chart, "--reset-then-reuse-values"], &to[..]].concat())?;
         assert_eq!(schema(&space).await?, seal_crds::SCHEMA + 1);
-        ended(controller).await?;
+        controller.end().await?;
         let controller = Controller::start(&space.plane, "seal-controller-back", &[]).await?;
         stage.establish("back", &[("password", "3")]).await?;
 
-        ended(controller).await?;
+        controller.end().await?;
         helm.run(&[&["uninstall", RELEASE], &to[..]].concat())?;
         let deployments: Api<Deployment> = Api::namespaced(space.client.clone(), NAMESPACE);
         assert_eq!(deployments.get_opt(CONTROLLER).await?, None);
@@ -100,12 +99,6 @@ fn a_release_is_installed_upgraded_rolled_back_and_removed_and_no_secret_is_lost
         assert_eq!(crd.annotations()["meta.helm.sh/release-name"], "other");
         schema_is_kept(&space).await
     });
-}
-
-/// Ends it as a kubelet does; it hands the lease over.
-async fn ended(controller: Controller) -> Result<()> {
-    controller.process().signal(Signal::TERM)?;
-    wait::until("the controller has ended", || async { Ok(controller.process().ended()?.map(drop)) }).await
 }
 
 async fn first_ring_has(space: &Space, members: &[&str]) -> Result<()> {

@@ -10,4 +10,5 @@ mod reading;
 mod tenant;
 mod tenants;
 mod tls;
+mod verbs;
 mod world;

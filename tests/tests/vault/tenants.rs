@@ -39,7 +39,7 @@ fn of_store(tenant: &Tenant) -> Value {
     merged(user(), json!({"storeRef": {"name": "main", "namespace": tenant.namespace()}}))
 }
 
-async fn label_namespace(tenant: &Tenant, tier: &str) -> Result<()> {
+pub(crate) async fn label_namespace(tenant: &Tenant, tier: &str) -> Result<()> {
     let metadata = json!({"name": tenant.namespace(), "labels": {"tier": tier}});
     let namespace = serde_json::from_value(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}))?;
     manifests::apply(&tenant.stage.space.client, &[namespace]).await.map(drop)
