@@ -74,7 +74,7 @@ pub struct Served {
 /// What strangers may cost us. [`Limits::default`] is meant for everybody.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Connections at one time; one too many, and one of whoever holds most is cut.
+    /// Connections at one time; one too many, and the oldest of whoever holds most is cut.
     pub connections: usize,
     /// Connections of one address at one time.
     pub connections_of_one: usize,
@@ -127,7 +127,8 @@ pub async fn serve(listener: TcpListener, served: Served, limits: Limits, stop: 
         tokio::select! {
             () = &mut stop => break,
             accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => if let Some(mut place) = connections.admit(peer.ip()) {
+                Ok((stream, peer)) => {
+                    let mut place = connections.admit(peer.ip());
                     let connection = connection(stream, router.clone(), limits, stopping.clone());
                     open.spawn(async move {
                         tokio::select! {
@@ -135,7 +136,7 @@ pub async fn serve(listener: TcpListener, served: Served, limits: Limits, stop: 
                             () = place.is_cut() => {}
                         }
                     });
-                },
+                }
                 Err(error) => {
                     // Usually no file descriptor is left: asking again at once would only burn the core.
                     warn!(%error, "cannot accept HTTP connections");
@@ -172,9 +173,9 @@ async fn connection(stream: TcpStream, router: Router, limits: Limits, mut stopp
     timeout(limits.grace, connection).await.ok();
 }
 
-/// Who is connected. Of one address there are only so many, and whoever is one too many is hung up on, so that nobody
-/// waits in a queue that others fill. Where all places are taken, the oldest connection of the address that holds most
-/// gives way: however many addresses join, a newcomer such as the kubelet's probe gets in.
+/// Who is connected. Of one address there are only so many, and of all together: then the oldest connection of that
+/// address gives way, or of the one that holds most. Nobody waits in a queue that others fill, and a newcomer such as the
+/// kubelet's probe gets in, however many addresses join and whoever shares its own.
 #[derive(Clone)]
 struct Connections {
     limits: Limits,
@@ -201,19 +202,18 @@ impl Connections {
         Self { limits, open: Arc::default() }
     }
 
-    fn admit(&self, peer: IpAddr) -> Option<Place> {
+    fn admit(&self, peer: IpAddr) -> Place {
         let mut open = self.open();
         if open.places.get(&peer).map_or(0, BTreeMap::len) >= self.limits.connections_of_one {
-            return None;
-        }
-        if open.places.values().map(BTreeMap::len).sum::<usize>() >= self.limits.connections {
+            open.cut_one_of(peer);
+        } else if open.places.values().map(BTreeMap::len).sum::<usize>() >= self.limits.connections {
             open.cut_one();
         }
         let (keep, kept) = oneshot::channel();
         let arrival = open.arrivals;
         open.arrivals += 1;
         open.places.entry(peer).or_default().insert(arrival, keep);
-        Some(Place { peer, arrival, kept, connections: self.clone() })
+        Place { peer, arrival, kept, connections: self.clone() }
     }
 
     fn open(&self) -> MutexGuard<'_, Open> {
@@ -230,6 +230,13 @@ impl Open {
         });
         if let Some((_, Reverse(arrival), peer)) = oldest.max() {
             self.remove(peer, arrival);
+        }
+    }
+
+    /// Cuts the oldest connection of this address.
+    fn cut_one_of(&mut self, peer: IpAddr) {
+        if let Some((arrival, _)) = self.places.get(&peer).and_then(BTreeMap::first_key_value) {
+            self.remove(peer, *arrival);
         }
     }
 
@@ -739,7 +746,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_address_cannot_take_all_connections() {
+    async fn of_one_address_the_oldest_connection_gives_way() {
         let server = Server::start(Limits { connections_of_one: 2, ..Limits::default() }).await;
         let mut held = Vec::new();
         for _ in 0..2 {
@@ -748,12 +755,10 @@ mod tests {
             assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
             held.push(stream);
         }
-        let mut one_too_many = server.connect().await;
-        assert_eq!(heard(&mut one_too_many).await, "");
-        // Nothing tells us when the server has noticed that one is gone; it lets somebody in once it has.
-        held.pop();
-        let let_in = async { while code(&server.get("/healthz").await) != 200 {} };
-        timeout(Duration::from_secs(30), let_in).await.unwrap();
+        assert_eq!(code(&server.get("/healthz").await), 200);
+        assert_eq!(heard(&mut held[0]).await, "");
+        held[1].write_all(b"GET /healthz HTTP/1.1\r\nhost: c\r\n\r\n").await.unwrap();
+        assert!(held[1].read(&mut [0; 4096]).await.unwrap() > 0);
     }
 
     #[tokio::test]
@@ -761,16 +766,16 @@ mod tests {
         let limits = Limits { connections: 3, connections_of_one: 2, ..Limits::default() };
         let connections = Connections::new(limits);
         let [one, other, probe]: [IpAddr; 3] = [1, 2, 3].map(|last| [10, 0, 0, last].into());
-        let mut held = [one, other, one].map(|peer| connections.admit(peer).unwrap());
-        assert!(connections.admit(one).is_none(), "it has its share");
-
-        let newcomer = connections.admit(probe).unwrap();
+        let mut held = [one, other, one].map(|peer| connections.admit(peer));
+        let mut newcomer = connections.admit(probe);
         held[0].is_cut().await;
         assert!(held[1..].iter_mut().all(|place| place.kept.try_recv() == Err(TryRecvError::Empty)));
-        let second = connections.admit(probe).unwrap();
+        let second = connections.admit(probe);
         held[1].is_cut().await;
+        let third = connections.admit(probe);
+        newcomer.is_cut().await;
         assert_eq!(connections.open().places.values().map(BTreeMap::len).sum::<usize>(), 3);
-        drop((held, newcomer, second));
+        drop((held, newcomer, second, third));
         assert!(connections.open().places.is_empty());
     }
 
