@@ -8,8 +8,8 @@ use thiserror::Error;
 
 use crate::API_GROUP;
 
-/// Types that make a Secret a credential of the cluster.
-const TYPES: [&str; 2] = ["kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token"];
+/// Types that make a Secret a credential of the cluster, or what Helm applies at a rollback.
+const TYPES: [&str; 3] = ["kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token", "helm.sh/release.v1"];
 
 /// The label by which sealed-secrets, and whoever takes its place, finds its private keys.
 const SEALED_SECRETS_KEY: &str = "sealedsecrets.bitnami.com/sealed-secrets-key";
@@ -28,15 +28,15 @@ const TRACKING: [&str; 9] = [
     "meta.helm.sh/release-namespace",
 ];
 
-/// The label that many set, and the one value of it by which Helm knows what is its own.
-const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "Helm");
+/// Labels that many set, and the one value of each by which Helm knows what is its own: an object, and a release.
+const HELM: [(&str, &str); 2] = [("app.kubernetes.io/managed-by", "Helm"), ("owner", "helm")];
 
 /// Why a part of a Secret is refused. Names the kind of part, not the part.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RefusedOutput {
     /// A type that others trust.
-    #[error("a Secret of this type would be a credential of the cluster or of the controller")]
+    #[error("a Secret of this type would be a credential of the cluster or of the controller, or a release of Helm")]
     Type,
     /// A label or annotation under `sealwright.dev/`.
     #[error("keys under sealwright.dev/ are the controller's own")]
@@ -64,7 +64,7 @@ pub fn check_type(type_: &str) -> Result<(), RefusedOutput> {
 ///
 /// Says why not.
 pub fn check_label(key: &str, value: &str) -> Result<(), RefusedOutput> {
-    if (key, value) == MANAGED_BY { Err(RefusedOutput::Tracking) } else { check_key(key) }
+    if HELM.contains(&(key, value)) { Err(RefusedOutput::Tracking) } else { check_key(key) }
 }
 
 /// Whether a Secret may carry this annotation.
@@ -109,10 +109,9 @@ pub(crate) fn annotation_rules() -> Vec<Rule> {
 
 /// [`check_label`] as rules on a map.
 pub(crate) fn label_rules() -> Vec<Rule> {
-    let (key, value) = MANAGED_BY;
-    let mut rules = annotation_rules();
-    rules.push(rule(format!("!('{key}' in self) || self['{key}'] != '{value}'"), RefusedOutput::Tracking));
-    rules
+    let helm = HELM
+        .map(|(key, value)| rule(format!("!('{key}' in self) || self['{key}'] != '{value}'"), RefusedOutput::Tracking));
+    annotation_rules().into_iter().chain(helm).collect()
 }
 
 fn rule(rule: String, refused: RefusedOutput) -> Rule {
@@ -141,12 +140,14 @@ mod tests {
             (SEALED_SECRETS_KEY, "active", RefusedOutput::SealedSecretsKey),
             ("argocd.argoproj.io/tracking-id", "x", RefusedOutput::Tracking),
             ("app.kubernetes.io/managed-by", "Helm", RefusedOutput::Tracking),
+            ("owner", "helm", RefusedOutput::Tracking),
         ] {
             assert_eq!(check_label(key, value), Err(refused), "{key}");
         }
         for (key, value) in [
             ("app.kubernetes.io/managed-by", "sealwright"),
             ("app.kubernetes.io/instance", "shop"),
+            ("owner", "shop"),
             ("argocd.argoproj.io/secret-type", "repository"),
             ("helm.sh/resource-policy", "keep"),
             ("reflector.v1.k8s.emberstack.com/reflection-allowed", "true"),

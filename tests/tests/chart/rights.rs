@@ -125,8 +125,12 @@ fn the_controllers_account_may_write_no_secret_token_or_ring_that_is_not_its_wor
         refused(home.delete("identity-1", &DeleteParams::default()).await, not_ours)?;
         let touch = Patch::Merge(json!({"metadata": {"labels": {"sealwright.dev/owner": "x"}}}));
         refused(home.patch("identity-1", &PatchParams::default(), &touch).await, not_ours)?;
-        for kind in ["kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token", "sealwright.dev/identity"]
-        {
+        for kind in [
+            "kubernetes.io/service-account-token",
+            "bootstrap.kubernetes.io/token",
+            "sealwright.dev/identity",
+            "helm.sh/release.v1",
+        ] {
             let mut body = json!({"metadata": label, "type": kind});
             body["metadata"]["annotations"] = json!({"kubernetes.io/service-account.name": "default"});
             refused(here.patch("identity-7", &apply, &secret("identity-7", body)).await, power)?;
@@ -136,16 +140,30 @@ fn the_controllers_account_may_write_no_secret_token_or_ring_that_is_not_its_wor
         }}});
         refused(here.patch("key", &apply, &secret("key", key)).await, "no key of sealed-secrets")?;
 
+        let release = json!({"metadata": {"labels": {"sealwright.dev/owner": "x", "owner": "helm"}}});
+        refused(here.patch("release", &apply, &secret("release", release)).await, "no release of Helm")?;
+        let stuck = json!({"metadata": {"labels": {"sealwright.dev/owner": "x"}, "finalizers": ["example.com/never"]}});
+        refused(here.patch("stuck", &apply, &secret("stuck", stuck)).await, "no finalizer")?;
+        let cluster = json!({"sealwright.dev/owner": null, "argocd.argoproj.io/secret-type": "cluster"});
+        let marked = Patch::Merge(json!({"metadata": {"labels": cluster}}));
+        refused(here.patch("ours", &PatchParams::default(), &marked).await, "may add no label")?;
+        // People make the next identity; the highest number is published.
+        let identity: Secret = serde_json::from_value(json!({
+            "metadata": {"name": "identity-2"}, "type": "sealwright.dev/identity", "immutable": true,
+        }))?;
+        refused(home.create(&PostParams::default(), &identity).await, unlabelled)?;
+
         let rings: Api<KeyRing> = Api::namespaced(own.clone(), NAMESPACE);
         let planted = Patch::Merge(json!({"spec": {"proof": format!("{}=", "A".repeat(43))}}));
         refused(rings.patch("default", &PatchParams::default(), &planted).await, "rings belong to Git")?;
 
-        let token = async |namespace: &str, account: &str, audiences: Value| {
+        let token_for = async |namespace: &str, account: &str, audiences: Value, seconds: u32| {
             let accounts: Api<ServiceAccount> = Api::namespaced(own.clone(), namespace);
-            let request: TokenRequest =
-                serde_json::from_value(json!({"metadata": {}, "spec": {"audiences": audiences}}))?;
+            let spec = json!({"audiences": audiences, "expirationSeconds": seconds});
+            let request: TokenRequest = serde_json::from_value(json!({"metadata": {}, "spec": spec}))?;
             Result::<_>::Ok(accounts.create_token_request(account, &PostParams::default(), &request).await)
         };
+        let token = async |namespace, account, audiences| token_for(namespace, account, audiences, 600).await;
         let unlisted = "does not list this audience";
         // Without one it would be a token for the API server.
         wait::until("the policy of tokens is at work", || async {
@@ -154,6 +172,7 @@ fn the_controllers_account_may_write_no_secret_token_or_ring_that_is_not_its_wor
         .await?;
         refused(token(&space.name, "default", json!(["vault", "bank"])).await?, unlisted)?;
         refused(token(NAMESPACE, CONTROLLER, json!(["vault"])).await?, "no token of its own")?;
+        refused(token_for(&space.name, "default", json!(["vault"]), 601).await?, "longer than ten minutes")?;
         token(&space.name, "default", json!(["vault"])).await?.map(drop).context("a token for Vault")
     });
 }
