@@ -91,12 +91,17 @@ impl Helm {
 
     /// The chart with these flags (`--set`, `--values`), for a cluster that serves these kinds besides the built-in ones.
     pub fn template(&self, flags: &[&str]) -> Result<Vec<DynamicObject>> {
+        manifests::parse(&self.template_text(flags)?)
+    }
+
+    /// The same as the text that Helm writes.
+    pub fn template_text(&self, flags: &[&str]) -> Result<String> {
         let chart = chart();
         let mut arguments = vec!["template", RELEASE];
         let chart = chart.to_str().context("the chart's path is text")?;
         arguments.extend([chart, "--namespace", NAMESPACE]);
         arguments.extend(flags);
-        manifests::parse(&self.run(&arguments)?)
+        self.run(&arguments)
     }
 }
 

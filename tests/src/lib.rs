@@ -33,6 +33,7 @@ pub mod pods;
 pub mod process;
 pub mod promtool;
 pub mod rights;
+pub mod schemas;
 pub mod servers;
 pub mod space;
 pub mod stage;

@@ -12,9 +12,13 @@
 {{- default (include "sealwright.fullname" .) .Values.serviceAccount.name }}
 {{- end }}
 
+{{- define "sealwright.namespace" -}}
+{{- default .Release.Namespace .Values.namespaceOverride }}
+{{- end }}
+
 {{/* Who the controller is towards the API server. */}}
 {{- define "sealwright.username" -}}
-system:serviceaccount:{{ .Release.Namespace }}:{{ include "sealwright.serviceAccount" . }}
+system:serviceaccount:{{ include "sealwright.namespace" . }}:{{ include "sealwright.serviceAccount" . }}
 {{- end }}
 
 {{- define "sealwright.selectorLabels" -}}
@@ -37,6 +41,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{/* A digest beats a tag. */}}
 {{- define "sealwright.image" -}}
 {{- $image := .Values.image -}}
+{{- with $image.registry }}{{ . }}/{{ end -}}
 {{- if $image.digest -}}
 {{ $image.repository }}@{{ $image.digest }}
 {{- else -}}

@@ -93,7 +93,7 @@ async fn opens(controller: &Controller, stage: &Stage) -> Result<bool> {
 }
 
 /// Where nothing is listed, it may do no more than everybody who is logged in; a right in the cluster would show there.
-async fn nothing_is_given_in_the_cluster(space: &Space) -> Result<()> {
+pub(crate) async fn nothing_is_given_in_the_cluster(space: &Space) -> Result<()> {
     let own = client_of(&space.plane.kubeconfig_of(NAMESPACE, CONTROLLER).await?).await?;
     let reviews: Api<SelfSubjectRulesReview> = Api::all(own);
     let resources = async |namespace: &str| -> Result<BTreeSet<String>> {

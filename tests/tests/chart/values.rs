@@ -5,17 +5,18 @@ use std::path::Path;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinitionSpec as CrdSpec;
 use kube::api::{DynamicObject, Patch, PatchParams, ValidationDirective};
 use kube::{Client, ResourceExt};
+use seal_tests::gitops::Judges;
 use seal_tests::helm::{self, Helm, RELEASE};
 use seal_tests::install::{self, CONTROLLER, NAMESPACE};
 use seal_tests::process::command;
-use seal_tests::{Context, Result, Space, binaries, ensure, in_namespace, manifests};
+use seal_tests::{Context, Result, Space, binaries, ensure, in_namespace, manifests, schemas};
 use serde_json::{Value, json};
 
 /// Everything that can be switched on, at once.
 const EVERYTHING: &str = "
 commonLabels: {team: platform}
 crds: {keep: false}
-image: {digest: 'sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef'}
+image: {registry: 'mirror.example.com:5000', repository: sealwright/seal-controller, digest: 'sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef'}
 imagePullSecrets: [{name: registry}]
 vault: {audiences: [vault, bao], allowApiAudience: true}
 extraArgs: [--replica=one]
@@ -24,6 +25,7 @@ volumes: [{name: authorities, configMap: {name: authorities}}]
 volumeMounts: [{name: authorities, mountPath: /authorities, readOnly: true}]
 serviceAccount: {annotations: {a: b}, labels: {c: d}}
 rbac: {proxier: {subjects: [{kind: ServiceAccount, name: ci, namespace: ci}]}}
+revisionHistoryLimit: 2
 deploymentAnnotations: {e: f}
 podAnnotations: {g: h}
 podLabels: {i: j}
@@ -34,7 +36,8 @@ tolerations: [{key: CriticalAddonsOnly, operator: Exists}]
 topologySpreadConstraints: [{maxSkew: 1, topologyKey: a, whenUnsatisfiable: DoNotSchedule, labelSelector: {matchLabels: {x: z}}}]
 dnsPolicy: None
 dnsConfig: {nameservers: [10.0.0.10]}
-podDisruptionBudget: {minAvailable: 50%}
+hostAliases: [{ip: 10.0.0.8, hostnames: [vault.internal]}]
+podDisruptionBudget: {maxUnavailable: 50%}
 networkPolicy:
   from: [{namespaceSelector: {matchLabels: {name: monitoring}}}]
   egress: [{ports: [{port: 443, protocol: TCP}], to: [{ipBlock: {cidr: 10.0.0.0/8}}]}]
@@ -46,12 +49,19 @@ metrics:
 recipient:
   ingress: {enabled: true, className: nginx, host: sealwright.example.com, annotations: {o: p}, tls: [{hosts: [sealwright.example.com], secretName: tls}]}
   httpRoute: {enabled: true, parentRefs: [{name: gateway, namespace: gateways}], hostnames: [sealwright.example.com]}
+extraObjects:
+- {apiVersion: v1, kind: ConfigMap, metadata: {name: '{{ .Release.Name }}-as-object', namespace: default}}
+- |
+  apiVersion: v1
+  kind: ConfigMap
+  metadata: {name: as-text, namespace: {{ .Release.Namespace }}}
 ";
 
 /// Most of it switched off, and everything named otherwise.
 const LITTLE: &str = "
 nameOverride: keeper
 fullnameOverride: keeper-of-secrets
+namespaceOverride: default
 crds: {enabled: false}
 replicaCount: 1
 keyRing: {create: false}
@@ -63,6 +73,10 @@ strategy: {type: Recreate, rollingUpdate: null}
 topologySpreadConstraints: []
 resources: null
 nodeSelector: null
+podSecurityContext: null
+securityContext: null
+livenessProbe: null
+readinessProbe: null
 networkPolicy: {enabled: false}
 metrics: {serviceMonitor: {enabled: true, namespace: default}}
 ";
@@ -70,11 +84,18 @@ metrics: {serviceMonitor: {enabled: true, namespace: default}}
 /// Roles in some namespaces.
 const SOME: &str = "namespaces: [default, kube-system]";
 
+/// All of them.
+const SETS: [&str; 4] = ["{}", EVERYTHING, LITTLE, SOME];
+
 fn with(values: &str) -> Result<Vec<DynamicObject>> {
+    manifests::parse(&text_with(values)?)
+}
+
+fn text_with(values: &str) -> Result<String> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("values.yaml");
     std::fs::write(&file, values)?;
-    Helm::find()?.template(&["--values", file.to_str().context("the path is text")?])
+    Helm::find()?.template_text(&["--values", file.to_str().context("the path is text")?])
 }
 
 /// Rehearses the apply as strictly as the API server can: an unknown or doubled field is an error.
@@ -99,7 +120,7 @@ fn the_api_server_accepts_strictly_what_every_set_of_values_makes() {
     in_namespace(|space| async move {
         manifests::apply(&space.client, &[install::namespace()?]).await?;
         manifests::apply_crds(&space.client, &helm::foreign_definitions()?).await?;
-        for (number, values) in ["{}", EVERYTHING, LITTLE, SOME].iter().enumerate() {
+        for (number, values) in SETS.iter().enumerate() {
             for object in with(values)? {
                 judged(&space.client, &object).await.with_context(|| format!("values number {number}"))?;
             }
@@ -109,8 +130,41 @@ fn the_api_server_accepts_strictly_what_every_set_of_values_makes() {
 }
 
 #[test]
+fn kubeconform_accepts_strictly_what_every_set_of_values_makes() {
+    in_namespace(|space| async move {
+        manifests::apply_crds(&space.client, &helm::foreign_definitions()?).await?;
+        let (judges, folder) = (Judges::find()?, tempfile::tempdir()?);
+        let location = folder.path().join(schemas::LOCATION);
+        let location = location.to_str().context("the path is text")?;
+        let judge = |text: &str| -> Result<(bool, String)> {
+            let file = folder.path().join("rendered.yaml");
+            std::fs::write(&file, text)?;
+            let file = file.to_str().context("the path is text")?;
+            let said = judges.kubeconform(&["-strict", "-summary", "-schema-location", location, file])?;
+            Ok((said.status.success(), String::from_utf8_lossy(&said.stdout).into_owned()))
+        };
+        for (number, values) in SETS.iter().enumerate() {
+            let text = text_with(values)?;
+            let objects = manifests::parse(&text)?;
+            schemas::write(&space.client, &objects, folder.path()).await?;
+            let (is_content, said) = judge(&text)?;
+            ensure!(
+                is_content && said.contains(&format!("Valid: {}", objects.len())),
+                "values number {number}: {said}"
+            );
+        }
+        let text = text_with("{}")?;
+        for (right, wrong) in [("replicas: 2", "replica: 2"), ("replicas: 2", "replicas: two"), ("verbs: [", "verb: [")]
+        {
+            ensure!(text.contains(right) && !judge(&text.replace(right, wrong))?.0, "{wrong} is accepted");
+        }
+        Ok(())
+    });
+}
+
+#[test]
 fn the_controller_knows_every_flag_that_the_chart_gives_it() -> Result<()> {
-    for values in ["{}", EVERYTHING, LITTLE, SOME] {
+    for values in SETS {
         let objects = with(values)?;
         let deployment = objects.iter().find(|object| manifests::kind_of(object) == "Deployment");
         let container = &deployment.context("there is a Deployment")?.data["spec"]["template"]["spec"]["containers"][0];
@@ -154,6 +208,8 @@ fn a_wrong_value_is_refused_with_its_place() -> Result<()> {
         ("keyRing.recovry=x", "at '/keyRing': additional properties 'recovry' not allowed"),
         ("keyring.name=x", "additional properties 'keyring' not allowed"),
         ("replicaCount=-1", "at '/replicaCount': minimum: got -1, want 0"),
+        ("image.registry=https://mirror", "at '/image/registry': 'https://mirror' does not match pattern"),
+        ("podDisruptionBudget.maxUnavailable=half", "at '/podDisruptionBudget/maxUnavailable'"),
         ("replicaCount=two", "at '/replicaCount': got string, want integer"),
         ("image.digest=sha256:1", "at '/image/digest': 'sha256:1' does not match pattern"),
         (
@@ -203,17 +259,30 @@ fn the_definitions_in_the_chart_are_those_of_the_repository() -> Result<()> {
 }
 
 #[test]
-fn the_notes_name_the_way_out_where_there_is_no_recovery() -> Result<()> {
-    let notes = |flags: &[&str]| -> Result<String> {
+fn the_notes_say_what_to_do_next_with_these_values() -> Result<()> {
+    let notes = |flags: &str| -> Result<String> {
         let chart = helm::chart();
         let chart = chart.to_str().context("the path is text")?;
-        let arguments = [&["install", RELEASE, chart, "--dry-run=client", "--namespace", NAMESPACE], flags].concat();
-        let said = Helm::find()?.run(&arguments)?;
+        let install = ["install", RELEASE, chart, "--dry-run=client", "--namespace", NAMESPACE, "--set", flags];
+        let said = Helm::find()?.run(&install)?;
         Ok(said.split("NOTES:").nth(1).context("there are notes")?.to_owned())
     };
-    assert!(notes(&[])?.contains("WARNING: the ring has no recovery member"));
-    let recipient = format!("keyRing.recovery=age1pq1{}", "q".repeat(1952));
-    assert!(!notes(&["--set", &recipient])?.contains("WARNING"));
+    let (recipient, no_recovery) = (format!("keyRing.recovery=age1pq1{}", "q".repeat(1952)), "no recovery member");
+    let usual = notes(&recipient)?;
+    assert!(!usual.contains("WARNING") && usual.contains("seal init --from-cluster"), "{usual}");
+    for (flags, says, says_not) in [
+        ("", no_recovery, "no ring"),
+        ("keyRing.create=false", "seal ring add RING --member cluster=cluster.pub", no_recovery),
+        ("namespaces={bank,shop}", "generic db -n bank", "-n shop"),
+        ("vault.allowApiAudience=true", "act here as every ServiceAccount", "replicaCount"),
+        ("vault.allowApiAudience=true,vault.enabled=false", no_recovery, "allowApiAudience"),
+        ("admissionPolicies.enabled=false", "tokens of any ServiceAccount", "replicaCount"),
+        ("replicaCount=0", "nothing is done until it is not", "ServiceAccount"),
+        ("namespaceOverride=other", "seal verify db.yaml --controller-namespace other", NAMESPACE),
+    ] {
+        let told = notes(flags)?;
+        assert!(told.contains(says) && !told.contains(says_not), "{flags}: {told}");
+    }
     Ok(())
 }
 
