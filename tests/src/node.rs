@@ -7,6 +7,7 @@
 
 mod containerd;
 mod groups;
+mod kernel;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,7 +20,8 @@ use kube::api::Api;
 use serde_json::json;
 
 use self::containerd::Containerd;
-pub use self::groups::{make_groups, remove_groups};
+pub use self::groups::{groups_version, make_groups, remove_groups};
+pub use self::kernel::FirstProcess;
 use crate::control_plane::{ControlPlane, Further};
 use crate::go_build::GoModule;
 use crate::needs::Need;

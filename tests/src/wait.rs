@@ -58,6 +58,11 @@ where
     .await
 }
 
+/// Works until it is done, or until time is up.
+pub async fn or_late<T>(what: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::time::timeout(PATIENCE, work).await.unwrap_or_else(|_| Err(anyhow!("not within {PATIENCE:?}: {what}")))
+}
+
 /// Works until it is done, or until somebody types Ctrl-C: then it is an error, and what is under way is dropped.
 pub async fn or_interrupted(work: impl Future<Output = Result<()>>) -> Result<()> {
     tokio::select! {

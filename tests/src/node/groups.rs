@@ -5,6 +5,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+const ROOT: &str = "/sys/fs/cgroup";
+
+/// 2 where one hierarchy has every controller; else 1. A mount cannot change that: a controller is in one hierarchy of the
+/// whole machine.
+pub fn groups_version() -> u8 {
+    if is_group(Path::new(ROOT)) { 2 } else { 1 }
+}
+
 /// Makes a control group of this name in every hierarchy, for the pods of one node. Another kubelet of this machine has its
 /// own: they are in no namespace.
 pub fn make_groups(name: &str) -> Result<()> {
@@ -23,9 +31,9 @@ pub fn remove_groups(name: &str) -> bool {
 
 /// One, or one for each controller on older machines.
 fn hierarchies() -> Vec<PathBuf> {
-    let root = Path::new("/sys/fs/cgroup");
+    let root = Path::new(ROOT);
     let below = fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
-    let all: Vec<_> = if is_group(root) { vec![root.to_owned()] } else { below.collect() };
+    let all: Vec<_> = if groups_version() == 2 { vec![root.to_owned()] } else { below.collect() };
     // One hierarchy may have two names.
     all.into_iter().filter(|path| is_group(path) && !path.is_symlink()).collect()
 }

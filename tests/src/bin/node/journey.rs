@@ -7,12 +7,12 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DeleteParams};
 use seal_crds::condition::SealedSecretReason::SealedForElsewhere;
 use seal_tests::helm::{RELEASE, chart};
-use seal_tests::install::{self, NAMESPACE};
+use seal_tests::install;
 use seal_tests::stage::RECOVERY;
 use seal_tests::{Space, manifests, wait};
 use serde_json::json;
 
-use crate::world::{SHOP, World};
+use crate::world::{SHOP, WAIT, World};
 
 /// Without its tag, which is the chart's.
 pub(crate) const IMAGE: &str = "localhost/seal-controller";
@@ -34,9 +34,8 @@ pub(crate) fn install(world: &World<'_>) -> Result<()> {
     let chart = chart.to_str().context("the chart's path is text")?;
     let recovery = format!("keyRing.recovery={{{}}}", world.laptop.read("recovery.pub")?.trim());
     let image = format!("image.repository={IMAGE}");
-    let install = ["install", RELEASE, chart, "--namespace", NAMESPACE, "--wait", "--timeout", "5m"];
     let values = ["--set", &recovery, "--set", &image, "--set", "image.pullPolicy=Never"];
-    world.helm.run(&[&install[..], &values].concat()).map(drop)
+    world.helm.run(&[&["install", RELEASE, chart][..], &values, &WAIT].concat()).map(drop)
 }
 
 pub(crate) async fn a_sealed_secret_is_opened(world: &mut World<'_>) -> Result<()> {

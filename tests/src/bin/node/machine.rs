@@ -9,7 +9,7 @@ use seal_tests::binaries::{self, ROOT};
 use seal_tests::helm::Helm;
 use seal_tests::narrator::Narrator;
 use seal_tests::node::{self, NEEDS, Programs};
-use seal_tests::{needs, openbao};
+use seal_tests::{kubectl, needs, openbao};
 use tempfile::TempDir;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -35,6 +35,7 @@ impl Machine {
         Programs::find()?.sandbox_image(folder.path())?;
         Helm::find()?;
         openbao::find()?;
+        kubectl::kubectl()?;
         let archive = folder.path().join(IMAGE);
         match image {
             Some(given) => drop(fs::copy(given, &archive).with_context(|| format!("copy {given:?}"))?),

@@ -3,7 +3,9 @@
 //! needs of this machine, programs, image -> this program again, in namespaces of the kernel of its own ([`machine`]) ->
 //! control plane and node -> steps -> the first that fails, and what was seen there.
 
+mod container;
 mod journey;
+mod load;
 mod machine;
 mod releases;
 mod upheavals;
@@ -21,11 +23,12 @@ use seal_tests::wait;
 use crate::machine::Machine;
 use crate::world::World;
 
-/// See the chart installed on a real node, with the image that is released: pods, an upgrade under load, killed pods, a
+/// See the chart installed on a real node, with the image that is released: what the kernel says of its containers, a
+/// value from OpenBao, memory, a controller that hangs, a drained node, the next release under load and the way back, a
 /// node that loses its power.
 ///
 /// Not part of `cargo test`: it needs root, for it makes namespaces, mounts and containers, all of which end with it. Says
-/// what is missing. Exits with 1 at the first step that fails.
+/// what is missing. Takes five minutes. Exits with 1 at the first step that fails.
 #[derive(Parser)]
 #[command(name = "cargo node", bin_name = "cargo node")]
 struct Arguments {
@@ -66,10 +69,15 @@ fn judged(folder: &Path, narrator: &mut Narrator) -> Result<()> {
 
 async fn all_steps(world: &mut World<'_>) -> Result<()> {
     journey::helm_installs_and_waits(world).await?;
+    container::it_is_confined(world).await?;
     journey::a_sealed_secret_is_opened(world).await?;
     journey::a_pod_reads_it(world).await?;
     vault::a_value_stays_in_openbao(world).await?;
+    container::it_keeps_to_its_memory(world).await?;
+    container::one_with_too_little_memory_comes_back(world).await?;
+    container::one_that_hangs_is_started_again(world).await?;
     upheavals::a_pod_is_killed(world).await?;
+    upheavals::the_node_is_drained(world).await?;
     releases::an_upgrade_under_load_and_the_way_back(world).await?;
     upheavals::the_node_loses_its_power(world).await?;
     releases::an_uninstall_keeps_what_matters(world).await?;

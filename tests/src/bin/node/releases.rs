@@ -1,30 +1,24 @@
 //! A release's life on a node: a next version of chart and image, the way back, the end. No Secret may miss it.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition as Crd;
 use kube::ResourceExt;
-use kube::api::{Api, DynamicObject, ListParams};
+use kube::api::{Api, ListParams};
 use seal_crds::{SCHEMA, SCHEMA_ANNOTATION};
 use seal_tests::helm::{RELEASE, chart, next_chart};
 use seal_tests::install::NAMESPACE;
-use seal_tests::{Stage, manifests, wait};
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use seal_tests::{Stage, wait};
 
 use crate::journey::{self, IMAGE};
-use crate::world::{RING, SHOP, World};
+use crate::load::Load;
+use crate::world::{RING, WAIT, World};
 
 /// The tag of the next version's image: the same program, as far as a node can tell another one.
 const NEXT: &str = "next";
-/// How many SealedSecrets may wait for their Secrets at the same time.
-const AT_ONCE: usize = 20;
-/// For Helm, on a machine that is busy with something else.
-const WAIT: [&str; 5] = ["--namespace", NAMESPACE, "--wait", "--timeout", "5m"];
-
 /// Where the two versions of the chart are, and the tag of this one's image.
 struct Versions {
     this: String,
@@ -64,7 +58,7 @@ pub(crate) async fn an_uninstall_keeps_what_matters(world: &mut World<'_>) -> Re
     let (identities, secrets) = (identities(&stage).await?, stage.space.secrets());
     let before = versions_of(&secrets).await?;
     let begin = Instant::now();
-    world.helm.run(&["uninstall", RELEASE, "--namespace", NAMESPACE, "--wait", "--timeout", "5m"])?;
+    world.helm.run(&[&["uninstall", RELEASE][..], &WAIT].concat())?;
     wait::until("the pods are gone", || async { Ok(world.pods().await?.is_empty().then_some(())) }).await?;
     world.narrator.seen("no pod is left", begin);
     ensure!(self::identities(&stage).await? == identities, "the cluster's identity was touched");
@@ -100,13 +94,12 @@ fn versions(world: &World<'_>) -> Result<Versions> {
 
 /// Runs Helm while SealedSecrets are applied, each of which gets its Secret; what Helm says.
 async fn under_load(world: &World<'_>, names: &str, arguments: &[&str]) -> Result<Result<String>> {
-    let stage = world.stage().await?;
-    let pattern = pattern(&stage)?;
+    let load = Load::of(world.stage().await?, names, "loaded")?;
     let arguments: Vec<_> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
     let helm = Arc::clone(&world.helm);
     let begin = Instant::now();
     let helm = tokio::task::spawn_blocking(move || helm.run(&arguments));
-    let waits = load(stage, names, &pattern, || helm.is_finished()).await?;
+    let waits = load.until(|_| helm.is_finished()).await?;
     let said = helm.await?;
     world.narrator.seen("Helm is done", begin);
     world.narrator.say(format!(
@@ -117,47 +110,14 @@ async fn under_load(world: &World<'_>, names: &str, arguments: &[&str]) -> Resul
     Ok(said)
 }
 
-/// A SealedSecret that may have any name in the namespace.
-fn pattern(stage: &Stage) -> Result<DynamicObject> {
-    let manifest = seal_tests::laptop::secret_manifest(SHOP, "pattern", &[("password", "loaded")])?;
-    stage.laptop.seal_with(&["--scope", "namespace", "-w", "pattern.yaml"], manifest)?;
-    manifests::read(&stage.laptop.path("pattern.yaml"))?.pop().context("there is one document")
-}
-
-/// Applies one after the other until it is over; how long each waited for its Secret.
-async fn load(stage: Stage, names: &str, pattern: &DynamicObject, is_over: impl Fn() -> bool) -> Result<Vec<Duration>> {
-    let (stage, at_once) = (Arc::new(stage), Arc::new(Semaphore::new(AT_ONCE)));
-    let mut waits = JoinSet::new();
-    while !is_over() {
-        let permit = Arc::clone(&at_once).acquire_owned().await?;
-        let mut object = pattern.clone();
-        let name = format!("{names}-{}", waits.len());
-        object.metadata.name = Some(name.clone());
-        let begin = Instant::now();
-        manifests::apply(&stage.space.client, &[object]).await?;
-        // Each is waited for beside those that follow, so that a late one does not hold up the load.
-        let stage = Arc::clone(&stage);
-        waits.spawn(async move {
-            stage.holds(&name, &[("password", "loaded")]).await?;
-            drop(permit);
-            Ok::<_, anyhow::Error>(begin.elapsed())
-        });
-    }
-    waits.join_all().await.into_iter().collect()
-}
-
-/// Waits until all pods run the image with this tag.
+/// Waits until all is ready, and sees that every pod runs the image with this tag.
 async fn all_run(world: &World<'_>, tag: &str) -> Result<()> {
     world.all_ready().await?;
-    wait::until("the pods of the other image are gone", || async {
-        for pod in world.pods().await? {
-            let image =
-                pod.spec.as_ref().and_then(|spec| spec.containers.first()?.image.as_deref()).unwrap_or_default();
-            ensure!(image.ends_with(&format!(":{tag}")), "{} runs {image}", pod.name_any());
-        }
-        Ok(Some(()))
-    })
-    .await
+    for pod in world.pods().await? {
+        let image = pod.spec.as_ref().and_then(|spec| spec.containers.first()?.image.as_deref()).unwrap_or_default();
+        ensure!(image.ends_with(&format!(":{tag}")), "{} runs {image}", pod.name_any());
+    }
+    Ok(())
 }
 
 /// The schema number of the definition in the cluster.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Node as NodeObject, Pod};
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
 use seal_tests::helm::Helm;
@@ -24,6 +24,8 @@ use crate::machine::{IMAGE, SANDBOX, group_of};
 pub(crate) const RING: &str = "default";
 /// The application's namespace.
 pub(crate) const SHOP: &str = "shop";
+/// For Helm: where, and to wait, on a machine that may be busy with something else.
+pub(crate) const WAIT: [&str; 5] = ["--namespace", NAMESPACE, "--wait", "--timeout", "5m"];
 /// How many replicas the chart has.
 const REPLICAS: i32 = 2;
 
@@ -55,7 +57,15 @@ impl<'a> World<'a> {
         let images = [SANDBOX, IMAGE].map(|image| self.folder.join(image));
         let group = group_of(self.folder)?;
         self.node = Some(Node::start(&self.plane, &Programs::find()?, &images, group).await?);
-        self.narrator.say("containerd, kubelet, kube-scheduler and kube-proxy, the real ones: the node is Ready.");
+        let nodes: Api<NodeObject> = Api::all(self.client().await?);
+        let node = nodes.get(node::NAME).await?.status.and_then(|status| status.node_info);
+        let node = node.context("a node says what it is")?;
+        self.narrator.say(format!(
+            "The node is Ready: kubelet {} with {}, kube-scheduler and kube-proxy, the real ones; control groups v{}.",
+            node.kubelet_version,
+            node.container_runtime_version,
+            node::groups_version()
+        ));
         Ok(self)
     }
 
@@ -79,6 +89,13 @@ impl<'a> World<'a> {
     }
 
     /// The pod that works; the others wait.
+    pub(crate) async fn leading_pod(&self) -> Result<Pod> {
+        let leader = self.leader().await?;
+        let mut pods = self.pods().await?.into_iter();
+        pods.find(|pod| pod.name_any() == leader).context("the pod that works is gone")
+    }
+
+    /// Its name.
     pub(crate) async fn leader(&self) -> Result<String> {
         let leases: Api<Lease> = Api::namespaced(self.client().await?, NAMESPACE);
         let pods = self.pods().await?;
@@ -87,6 +104,24 @@ impl<'a> World<'a> {
             Ok(pods.iter().map(ResourceExt::name_any).find(|pod| holder.starts_with(pod.as_str())))
         })
         .await
+    }
+
+    /// How often the containers of the pods were started again.
+    pub(crate) async fn restarts(&self) -> Result<i32> {
+        let pods = self.pods().await?;
+        let statuses = pods.iter().filter_map(|pod| pod.status.as_ref()?.container_statuses.as_ref()).flatten();
+        Ok(statuses.map(|status| status.restart_count).sum())
+    }
+
+    /// Says whether the node takes new pods.
+    pub(crate) async fn cordon(&self, cordoned: bool) -> Result<()> {
+        let nodes: Api<NodeObject> = Api::all(self.client().await?);
+        if cordoned {
+            nodes.cordon(node::NAME).await?
+        } else {
+            nodes.uncordon(node::NAME).await?
+        };
+        Ok(())
     }
 
     /// Waits until every replica that there should be is ready, and there is no other.
@@ -101,6 +136,8 @@ impl<'a> World<'a> {
                 counts == [REPLICAS; 3] && status.observed_generation == found.metadata.generation,
                 "ready, updated, all: {counts:?}"
             );
+            let pods = self.pods().await?.len();
+            ensure!(pods == REPLICAS as usize, "{pods} pods, with those that end");
             Ok(Some(()))
         })
         .await
