@@ -12,7 +12,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::{self, Write as _},
     sync::{Mutex, MutexGuard, OnceLock, PoisonError, atomic::AtomicU64},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use prometheus_client::{
@@ -311,6 +311,7 @@ struct Counts {
     ring_keys: Family<RingKeys, Gauge>,
     key_objects: Family<By<String>, Gauge>,
     identities: Gauge,
+    start_time: Gauge<f64, AtomicU64>,
     leader: Gauge,
     crds_right: Gauge,
     events: Counter,
@@ -335,6 +336,7 @@ impl Default for Counts {
             ring_keys: Family::default(),
             key_objects: Family::default(),
             identities: Gauge::default(),
+            start_time: Gauge::default(),
             leader: Gauge::default(),
             crds_right: Gauge::default(),
             events: Counter::default(),
@@ -350,6 +352,7 @@ impl Counts {
     fn register(&self, registry: &mut Registry) {
         let counts = self.clone();
         registry.register("build", "What is running", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+        registry.register_with_unit("start_time", "When it was started, since 1970", Unit::Seconds, counts.start_time);
         registry.register("reconciles", "Reconciles, by how they ended and whose turn it is then", counts.reconciles);
         registry.register_with_unit("reconcile_duration", "How long a reconcile took", Unit::Seconds, counts.durations);
         registry.register("queue_depth", "Objects that wait for their turn", counts.depths);
@@ -383,8 +386,10 @@ impl Counts {
         registry.register("http_requests", "HTTP requests answered", counts.requests);
     }
 
-    /// Whoever alerts on an increase needs the zero before it.
-    fn begin_at_zero(&self) {
+    /// Whoever alerts on an increase needs the zero before it, and on restarts the time of the start.
+    fn begin(&self) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        self.start_time.set(now.unwrap_or_default().as_secs_f64());
         for write in Write::ALL {
             drop(self.writes.get_or_create(&[("operation", *write)]));
         }
@@ -415,7 +420,7 @@ impl Metrics {
         let counts = Counts::default();
         let mut registry = Registry::with_prefix("sealwright");
         counts.register(&mut registry);
-        counts.begin_at_zero();
+        counts.begin();
         let vault = Meter::default();
         vault.register(&mut registry);
         Self { registry, counts, vault, refresh: OnceLock::new(), whole: Mutex::default() }

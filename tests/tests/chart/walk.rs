@@ -1,4 +1,4 @@
-//! `docs/operations/install.md`, followed word by word in a shell, with the real kubectl, Helm, git and `seal`.
+//! Pages of `docs/operations`, followed word by word in a shell, with the real kubectl, Helm, git and `seal`.
 //!
 //! Only what a node would do is played: once the chart is installed, the built controller is started as its Deployment
 //! says, and the Deployment's status says so.
@@ -6,6 +6,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
@@ -16,7 +17,7 @@ use seal_tests::binaries::ROOT;
 use seal_tests::helm::Helm;
 use seal_tests::install::{CONTROLLER, NAMESPACE};
 use seal_tests::page::{Person, commands};
-use seal_tests::{Context, Controller, Result, Space, ensure, in_own_cluster, pods, wait};
+use seal_tests::{Context, ControlPlane, Controller, Result, Space, ensure, in_own_cluster, pods, wait};
 use serde_json::json;
 
 /// What a node would do.
@@ -40,9 +41,7 @@ async fn exists(client: &Client, namespace: &str, secret: &str) -> Result<()> {
 fn the_page_on_installing_does_what_it_says_word_by_word() {
     in_own_cluster(|space| async move {
         let page = fs::read_to_string(Path::new(ROOT).join("docs/operations/install.md"))?;
-        let helm = Helm::find()?;
-        let mut person = Person::new(&space.plane, &[("helm", helm.program())])?;
-        symlink(Path::new(ROOT).join("charts"), person.laptop.path("charts"))?;
+        let mut person = operator(&space.plane)?;
         let mut controller = None;
         for line in commands(&page) {
             if line.starts_with("kubectl get secret db") {
@@ -73,5 +72,54 @@ fn the_page_on_installing_does_what_it_says_word_by_word() {
             Ok(secrets.get_opt("db").await?.is_none().then_some(()))
         })
         .await
+    });
+}
+
+/// A person with Helm and the chart.
+fn operator(plane: &ControlPlane) -> Result<Person> {
+    let person = Person::new(plane, &[("helm", Helm::find()?.program())])?;
+    symlink(Path::new(ROOT).join("charts"), person.laptop.path("charts"))?;
+    Ok(person)
+}
+
+#[test]
+fn the_page_on_backups_brings_a_lost_clusters_identity_to_another() {
+    let other = ControlPlane::start().expect("a control plane can be started");
+    in_own_cluster(|space| async move {
+        let page = fs::read_to_string(Path::new(ROOT).join("docs/operations/backup.md"))?;
+        let mut person = operator(&space.plane)?;
+        let before = [
+            "seal keygen -w recovery.txt > recovery.pub",
+            "helm install sealwright charts/sealwright --namespace sealwright-system --create-namespace \
+             --set-file keyRing.recovery=recovery.pub",
+        ];
+        before.iter().try_for_each(|line| person.types(line).map(drop))?;
+        let lost = Controller::start(&space.plane, CONTROLLER, &[]).await?;
+        exists(&space.client, NAMESPACE, "identity-1").await?;
+        for what in ["create", "condition=Ready"] {
+            person.types(&format!("kubectl wait keyring/default -n {NAMESPACE} --for={what} --timeout=60s"))?;
+        }
+        person.types("seal init --from-cluster")?;
+        let sealing =
+            "kubectl create secret generic db -n shop --from-literal=password=s3cret --dry-run=client -o yaml";
+        person.types(&format!("mkdir -p apps/shop && {sealing} | seal -w apps/shop/db.yaml"))?;
+
+        let other = Space::make(Arc::new(other)).await?;
+        let mut restored = None;
+        for line in commands(&page) {
+            person.types(&line)?;
+            if line.contains("> identities.yaml") {
+                lost.kill();
+                person.exports("KUBECONFIG", &other.plane.kubeconfig().to_string_lossy());
+            } else if line.starts_with("helm upgrade") {
+                restored = Some(run_pod(&other).await?);
+            }
+        }
+        ensure!(restored.is_some(), "the page ends with a controller");
+        person.types("kubectl create namespace shop && kubectl apply --server-side -f apps/shop/db.yaml")?;
+        exists(&other.client, "shop", "db").await?;
+        let secret = "kubectl get secret db -n shop -o jsonpath='{.data.password}' | base64 -d";
+        assert_eq!(person.types(secret)?, "s3cret");
+        Ok(())
     });
 }
