@@ -1,6 +1,6 @@
 //! JSON schemas of the kinds that an API server serves, as kubeconform takes them.
 //!
-//! the server's OpenAPI documents -> [`write`] -> a file for each kind, in which an unknown field is an error.
+//! the server's OpenAPI documents -> [`write()`] -> a file for each kind, in which an unknown field is an error.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::control_plane::http_get;
 
-/// Where kubeconform is to look in a folder that [`write`] has filled.
+/// Where kubeconform is to look in a folder that [`write()`] has filled.
 pub const LOCATION: &str = "{{.ResourceKind}}_{{.ResourceAPIVersion}}.json";
 
 /// Writes one for the kind of each of these objects.
