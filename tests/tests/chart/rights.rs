@@ -54,22 +54,32 @@ fn the_controllers_account_may_do_nothing_besides() {
             ("", "secrets", "update deletecollection", ""),
             ("", "pods", "get list create delete", NAMESPACE),
             ("", "pods/exec", "get create", NAMESPACE),
+            ("", "pods/ephemeralcontainers", "update patch", NAMESPACE),
+            ("batch", "jobs", "create patch", "kube-system"),
+            ("apps", "daemonsets", "create patch", "kube-system"),
             ("", "nodes", "get list", ""),
             ("", "nodes/proxy", "get create", ""),
             ("", "configmaps", "list watch create patch delete", "kube-system"),
+            ("", "configmaps", "update delete", NAMESPACE),
             ("", "namespaces", "create patch delete", ""),
-            ("", "serviceaccounts", "list create patch impersonate", ""),
+            ("", "serviceaccounts", "list create patch update delete impersonate", ""),
             ("", "users", "impersonate", ""),
             ("", "groups", "impersonate", ""),
             ("apps", "deployments", "get create patch", NAMESPACE),
             ("coordination.k8s.io", "leases", "get update", "kube-system"),
-            ("rbac.authorization.k8s.io", "roles", "get create patch bind escalate", NAMESPACE),
-            ("rbac.authorization.k8s.io", "clusterroles", "get create patch bind escalate", ""),
-            ("rbac.authorization.k8s.io", "clusterrolebindings", "create patch", ""),
-            ("admissionregistration.k8s.io", "validatingadmissionpolicies", "patch delete", ""),
-            ("admissionregistration.k8s.io", "validatingadmissionpolicybindings", "patch delete", ""),
-            ("apiextensions.k8s.io", "customresourcedefinitions", "list create patch update delete", ""),
+            ("coordination.k8s.io", "leases", "delete", NAMESPACE),
+            ("rbac.authorization.k8s.io", "roles", "get create patch update bind escalate", NAMESPACE),
+            ("rbac.authorization.k8s.io", "clusterroles", "get create patch update bind escalate", ""),
+            ("rbac.authorization.k8s.io", "rolebindings", "create patch update", "kube-system"),
+            ("rbac.authorization.k8s.io", "clusterrolebindings", "create patch update", ""),
+            ("admissionregistration.k8s.io", "validatingadmissionpolicies", "create patch update delete", ""),
+            ("admissionregistration.k8s.io", "validatingadmissionpolicybindings", "create patch update delete", ""),
+            ("admissionregistration.k8s.io", "validatingwebhookconfigurations", "create patch update delete", ""),
+            ("admissionregistration.k8s.io", "mutatingwebhookconfigurations", "create patch update delete", ""),
+            ("apiextensions.k8s.io", "customresourcedefinitions", "get list create patch update delete", ""),
+            ("apiregistration.k8s.io", "apiservices", "create patch update", ""),
             ("certificates.k8s.io", "certificatesigningrequests", "create", ""),
+            ("certificates.k8s.io", "certificatesigningrequests/approval", "update patch", ""),
             ("sealwright.dev", "sealedsecrets", "create update patch delete", ""),
             ("sealwright.dev", "keyrings", "update delete", NAMESPACE),
             ("sealwright.dev", "keyrings", "create patch", "kube-system"),
@@ -117,6 +127,8 @@ fn the_controllers_account_may_write_no_secret_token_or_ring_that_is_not_its_wor
             Ok(refused(here.patch("new", &apply, &secret("new", json!({}))).await, unlabelled).is_ok().then_some(()))
         })
         .await?;
+        let system: Api<Secret> = Api::namespaced(own.clone(), "kube-system");
+        refused(system.patch("new", &apply, &secret("new", json!({}))).await, unlabelled)?;
         refused(here.patch("foreign", &apply, &secret("foreign", json!({"metadata": label}))).await, not_ours)?;
         refused(here.delete("foreign", &DeleteParams::default()).await, not_ours)?;
         let unlabel =
