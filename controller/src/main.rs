@@ -35,8 +35,9 @@ fn run(args: Args) -> Result<(), Failure> {
     let (format, level) = (args.log_format, args.log_level);
     let settings = Settings::try_from(args)?;
     telemetry::start(format, level)?;
-    // Opening values is arithmetic: more threads than processors would only take memory.
-    let threads = std::thread::available_parallelism().map_or(2, usize::from);
+    // Opening values is arithmetic: more threads than processors would only take memory, and so would one for each of a
+    // large node's where the pod has no limit.
+    let threads = std::thread::available_parallelism().map_or(2, usize::from).min(8);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads)
         .max_blocking_threads(threads + 2)
