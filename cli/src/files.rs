@@ -13,6 +13,9 @@ use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
 
+/// On Windows the shell hands `*` over as it stands.
+const SOME_FILES: &str = if cfg!(windows) { r"apps\db.yaml" } else { "apps/*.yaml" };
+
 /// Reads a file that may hold plaintext; the buffer is wiped.
 pub(crate) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
     read_if_exists(path)?.ok_or_else(|| no_such_file(path))
@@ -33,7 +36,7 @@ pub(crate) fn read_if_exists(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>> 
         let error = Error::request(format!("cannot read {}", path.display()));
         let error = match cause.kind() {
             // Windows has no error of its own for it.
-            _ if path.is_dir() => error.hint("name the files in it, such as apps/*.yaml"),
+            _ if path.is_dir() => error.hint(format!("name the files in it, such as {SOME_FILES}")),
             io::ErrorKind::PermissionDenied => error.hint("see who may read it: `ls -l`"),
             _ => error.hint("check its name, and where it leads: `ls -l`"),
         };
