@@ -97,6 +97,13 @@ fn a_release_is_installed_upgraded_rolled_back_and_removed_and_no_secret_is_lost
         helm.run(&[&["install", "other", text(&next)?, "--take-ownership"], &to[..]].concat())?;
         let crd = Api::<Crd>::all(space.client.clone()).get(CRD).await?;
         assert_eq!(crd.annotations()["meta.helm.sh/release-name"], "other");
+
+        // Helm deletes what is no longer in a release, and with a definition all of its kind.
+        let upgrade = [&["upgrade", "other", text(&next)?, "--reset-values", "--set"], &to[..]];
+        helm.run(&[upgrade[0], &["crds.keep=false"], upgrade[1]].concat())?;
+        let refused = helm.run(&[upgrade[0], &["crds.enabled=false"], upgrade[1]].concat());
+        let refused = format!("{:#}", refused.expect_err("definitions without keep are not left out"));
+        assert!(refused.contains("annotate it with helm.sh/resource-policy=keep first"), "{refused}");
         schema_is_kept(&space).await
     });
 }
