@@ -66,7 +66,7 @@ crds: {enabled: false}
 replicaCount: 1
 keyRing: {create: false}
 vault: {enabled: false}
-rbac: {create: false, aggregate: false, proxier: {create: false}}
+rbac: {create: false, aggregate: false}
 serviceAccount: {create: false, name: somebody}
 admissionPolicies: {enabled: false}
 strategy: {type: Recreate, rollingUpdate: null}

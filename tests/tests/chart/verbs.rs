@@ -79,7 +79,7 @@ struct Trial {
 fn without_any_one_of_its_verbs_the_controller_leaves_something_undone() {
     in_cluster(rights::plane(), |space| async move {
         // With Vault, ConfigMaps may be read anyway.
-        let objects = chart(&["--set", "vault.enabled=false"])?;
+        let objects = Helm::find()?.template(&["--set", "vault.enabled=false"])?;
         install::chart(&space.client, &objects).await?;
         let (mut home, mut served) = (Vec::new(), Vec::new());
         for role in roles(&objects) {
@@ -101,12 +101,12 @@ fn without_any_one_of_its_verbs_the_controller_leaves_something_undone() {
 fn nor_is_there_a_verb_too_many_where_it_serves_some_namespaces() {
     in_cluster(rights::plane(), |space| async move {
         // Every namespace lacks another verb, and one lacks none.
-        let verbs = chart(&["--set", "namespaces={any}"])?;
+        let verbs = Helm::find()?.template(&["--set", "namespaces={any}"])?;
         let verbs = each_verb(role_in(&verbs, "any")?)?.len();
         let spaces = (0..=verbs).map(|number| Space::named(space.plane.clone(), format!("lacking-{number}")));
         let spaces = futures::future::try_join_all(spaces).await?;
         let names: Vec<_> = spaces.iter().map(|space| &*space.name).collect();
-        let objects = chart(&["--set", &format!("namespaces={{{}}}", names.join(","))])?;
+        let objects = Helm::find()?.template(&["--set", &format!("namespaces={{{}}}", names.join(","))])?;
         install::chart(&space.client, &objects).await?;
         let mut trials = Vec::new();
         for (number, space) in spaces.into_iter().enumerate() {
@@ -120,11 +120,6 @@ fn nor_is_there_a_verb_too_many_where_it_serves_some_namespaces() {
         let home: Result<Vec<_>> = home.into_iter().map(|less| deed_of(&less).map(|deed| (less, deed))).collect();
         village.miss_at_home(&home?).await
     });
-}
-
-/// Without what is given to everybody who is logged in, and so to the controller too.
-fn chart(flags: &[&str]) -> Result<Vec<DynamicObject>> {
-    Helm::find()?.template(&[&["--set", "rbac.proxier.create=false"], flags].concat())
 }
 
 /// The roles that are the controller's.

@@ -2,11 +2,12 @@
 
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use k8s_openapi::api::rbac::v1::RoleBinding;
-use kube::Client;
 use kube::api::{Api, DynamicObject, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
+use kube::{Client, ResourceExt};
 use seal_crds::SealedSecret;
 use seal_tests::control_plane::client_of;
+use seal_tests::helm::Helm;
 use seal_tests::install::{CONTROLLER, NAMESPACE};
 use seal_tests::{Laptop, Result, Space, Stage, in_namespace, manifests, pods, wait};
 use serde_json::json;
@@ -43,22 +44,42 @@ fn a_store() -> Result<DynamicObject> {
 }
 
 #[test]
-fn anybody_with_a_login_can_pin_the_ring_seal_and_verify_and_sees_no_secret() {
+fn whom_an_operator_names_can_pin_the_ring_and_verify_and_sees_no_secret() {
     in_namespace(|space| async move {
         let (stage, controller) = Stage::shared(space).await?;
-        pods::back(&stage.space, NAMESPACE, CONTROLLER, 8080, &[controller.address()]).await?;
-        let anybody = person(&stage.space, "anybody", None).await?;
-        let laptop = Laptop::new(anybody.clone())?;
-        laptop.seal(&["init", "--from-cluster", "--ring", &stage.ring, "--yes"])?;
-        let manifest = seal_tests::laptop::secret_manifest(&stage.space.name, "db", &[("password", "1")])?;
-        laptop.seal_with(&["-w", "db.yaml"], manifest)?;
+        let space = &stage.space;
+        pods::back(space, NAMESPACE, CONTROLLER, 8080, &[controller.address()]).await?;
+        let (named, other) = (person(space, "named", None).await?, person(space, "other", None).await?);
+        let subject = format!(
+            "rbac.proxier.subjects=[{{\"kind\":\"ServiceAccount\",\"name\":\"named\",\"namespace\":\"{}\"}}]",
+            space.name
+        );
+        let mut given = Helm::find()?.template(&["--set-json", &subject])?;
+        given.retain(|object| object.name_any() == "sealwright-user");
+        assert_eq!(given.len(), 2, "a Role and its binding");
+        manifests::apply(&space.client, &given).await?;
+
+        let pin = ["init", "--from-cluster", "--ring", &stage.ring, "--yes"];
+        let laptop = Laptop::new(named.clone())?;
+        // What was applied counts a moment later.
+        wait::until("they may pin the ring", || async { laptop.seal(&pin).map(|_| Some(())) }).await?;
+        let manifest = seal_tests::laptop::secret_manifest(&space.name, "db", &[("password", "1")])?;
+        laptop.seal_with(&["-w", "db.yaml"], manifest.clone())?;
         laptop.seal(&["verify", "db.yaml"])?;
-        let client = client_of(&anybody).await?;
-        for namespace in [NAMESPACE, &stage.space.name] {
+        let client = client_of(&named).await?;
+        for namespace in [NAMESPACE, &space.name] {
             let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
             assert!(is_forbidden(&secrets.list(&Default::default()).await), "{namespace}");
             let sealed: Api<SealedSecret> = Api::namespaced(client.clone(), namespace);
             assert!(is_forbidden(&sealed.list(&Default::default()).await), "{namespace}");
+        }
+
+        // Everybody else who can log in seals to the pinned ring, and asks the cluster nothing.
+        stage.laptop.seal_with(&["-w", "other.yaml"], manifest)?;
+        let laptop = Laptop::new(other)?;
+        for refused in [&pin[..], &["verify", &stage.laptop.path("other.yaml").to_string_lossy()]] {
+            let refused = format!("{:#}", laptop.seal(refused).expect_err("nobody named them"));
+            assert!(refused.contains("hint: you need the right"), "{refused}");
         }
         Ok(())
     });
