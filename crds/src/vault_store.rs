@@ -49,7 +49,7 @@ pub struct VaultStoreSpec {
     )]
     pub namespace: Option<String>,
 
-    /// How the server's certificate is verified. Absent means by the system's roots.
+    /// How the server's certificate is verified. Absent means by the system's roots, of which the image has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<StoreTls>,
 
