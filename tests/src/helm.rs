@@ -127,21 +127,27 @@ pub fn next_chart(into: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Audiences that suites ask for on purpose. What the policy lets through here, the controller and Vault must refuse.
-const AUDIENCES: &str = "vault.audiences={vault,elsewhere,https://kubernetes.default.svc}";
+/// The chart as the suites have it: with its defaults but for `vault.audiences`, and these flags.
+///
+/// The API server's own audience is put in afterwards, for the chart takes it only where it is allowed. What the policy lets
+/// through then, the controller and Vault must refuse.
+fn for_suites(flags: &[&str]) -> Result<Vec<DynamicObject>> {
+    let listed = r#"[\"vault\",\"elsewhere\"]"#;
+    let text = Helm::find()?.template_text(&[&["--set", "vault.audiences={vault,elsewhere}"], flags].concat())?;
+    ensure!(text.contains(listed), "the policy on tokens lists vault.audiences");
+    manifests::parse(&text.replace(listed, r#"[\"vault\",\"elsewhere\",\"https://kubernetes.default.svc\"]"#))
+}
 
-/// The chart as the suites have it, with its defaults but for `vault.audiences`: rendered once in each process.
+/// [`for_suites`], rendered once in each process.
 pub fn rendered() -> Result<Vec<DynamicObject>> {
     static RENDERED: OnceLock<Result<Vec<DynamicObject>, String>> = OnceLock::new();
-    let rendered = RENDERED.get_or_init(|| {
-        Helm::find().and_then(|helm| helm.template(&["--set", AUDIENCES])).map_err(|error| format!("{error:#}"))
-    });
+    let rendered = RENDERED.get_or_init(|| for_suites(&[]).map_err(|error| format!("{error:#}")));
     rendered.clone().map_err(anyhow::Error::msg)
 }
 
 /// The same for a controller that serves these namespaces and no others.
 pub fn for_namespaces(names: &[&str]) -> Result<Vec<DynamicObject>> {
-    Helm::find()?.template(&["--set", AUDIENCES, "--set", &format!("namespaces={{{}}}", names.join(","))])
+    for_suites(&["--set", &format!("namespaces={{{}}}", names.join(","))])
 }
 
 /// The definitions of other projects' kinds that optional parts of the chart use.

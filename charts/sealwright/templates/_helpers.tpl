@@ -22,20 +22,32 @@ system:serviceaccount:{{ include "sealwright.namespace" . }}:{{ include "sealwri
 {{- end }}
 
 {{- define "sealwright.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "sealwright.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "sealwright.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
-{{- define "sealwright.labels" -}}
+{{- define "sealwright.ownLabels" -}}
 {{ include "sealwright.selectorLabels" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/component: controller
 app.kubernetes.io/part-of: sealwright
-app.kubernetes.io/managed-by: {{ .Release.Service }}
+app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
-{{- with .Values.commonLabels }}
-{{ toYaml . }}
 {{- end }}
+
+{{- define "sealwright.labels" -}}
+{{ include "sealwright.labelsAnd" (list . dict) }}
+{{- end }}
+
+{{/* The chart's own labels, commonLabels, and those that one object has besides. Selectors go by the chart's own. */}}
+{{- define "sealwright.labelsAnd" -}}
+{{- $root := index . 0 -}}
+{{- $own := include "sealwright.ownLabels" $root | fromYaml -}}
+{{- $further := merge dict (index . 1 | default dict) ($root.Values.commonLabels | default dict) -}}
+{{- range $label, $_ := $further -}}
+{{- if hasKey $own $label }}{{ fail (printf "the label %s is the chart's own: take it out of commonLabels, podLabels or labels" $label) }}{{ end -}}
+{{- end -}}
+{{- toYaml (merge $own $further) }}
 {{- end }}
 
 {{/* A digest beats a tag. */}}

@@ -13,12 +13,12 @@ use seal_tests::{Context, Result, Space, binaries, ensure, in_namespace, manifes
 use serde_json::{Value, json};
 
 /// Everything that can be switched on, at once.
-const EVERYTHING: &str = "
+const EVERYTHING: &str = r#"
 commonLabels: {team: platform}
 crds: {keep: false}
 image: {registry: 'mirror.example.com:5000', repository: sealwright/seal-controller, digest: 'sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef'}
 imagePullSecrets: [{name: registry}]
-vault: {audiences: [vault, bao], allowApiAudience: true}
+vault: {audiences: [vault, 'https://kubernetes.default.svc', '"]:#{a''\'], allowApiAudience: true}
 extraArgs: [--replica=one]
 extraEnv: [{name: HTTPS_PROXY, value: 'http://proxy:3128'}]
 volumes: [{name: authorities, configMap: {name: authorities}}]
@@ -39,6 +39,7 @@ dnsConfig: {nameservers: [10.0.0.10]}
 hostAliases: [{ip: 10.0.0.8, hostnames: [vault.internal]}]
 podDisruptionBudget: {maxUnavailable: 50%}
 networkPolicy:
+  dns: {to: [], ports: [{port: 5353, protocol: UDP}]}
   from: [{namespaceSelector: {matchLabels: {name: monitoring}}}]
   egress: [{ports: [{port: 443, protocol: TCP}], to: [{ipBlock: {cidr: 10.0.0.0/8}}]}]
 service: {annotations: {k: l}, labels: {q: r}, ipFamilyPolicy: SingleStack, ipFamilies: [IPv4]}
@@ -55,7 +56,7 @@ extraObjects:
   apiVersion: v1
   kind: ConfigMap
   metadata: {name: as-text, namespace: {{ .Release.Namespace }}}
-";
+"#;
 
 /// Most of it switched off, and everything named otherwise.
 const LITTLE: &str = "
@@ -210,6 +211,20 @@ fn a_wrong_value_is_refused_with_its_place() -> Result<()> {
         ("replicaCount=-1", "at '/replicaCount': minimum: got -1, want 0"),
         ("image.registry=https://mirror", "at '/image/registry': 'https://mirror' does not match pattern"),
         ("podDisruptionBudget.maxUnavailable=half", "at '/podDisruptionBudget/maxUnavailable'"),
+        ("podDisruptionBudget.maxUnavailable=0", "maxUnavailable: 0 lets no node be drained"),
+        ("podDisruptionBudget.minAvailable=2", "minAvailable: 2 of replicaCount 2 lets no node be drained"),
+        ("podDisruptionBudget.minAvailable=51%", "minAvailable: 51% of replicaCount 2 lets no node be drained"),
+        ("livenessProbe.periodSecond=5", "at '/livenessProbe': additional properties 'periodSecond' not allowed"),
+        ("resources.limit.memory=1Gi", "at '/resources': additional properties 'limit' not allowed"),
+        ("resources.limits.memory=1GB", "at '/resources/limits/memory': '1GB' does not match pattern"),
+        ("strategy.rollingUpdate.maxSurg=1", "at '/strategy/rollingUpdate': additional properties 'maxSurg'"),
+        ("securityContext.readOnlyRootFileSystem=true", "additional properties 'readOnlyRootFileSystem' not allowed"),
+        ("commonLabels.team=a b", "at '/commonLabels/team': 'a b' does not match pattern"),
+        ("commonLabels.a b=c", "invalid propertyName 'a b'"),
+        (r"podLabels.app\.kubernetes\.io/name=x", "app.kubernetes.io/name is the chart's own"),
+        (r"commonLabels.helm\.sh/chart=x", "helm.sh/chart is the chart's own"),
+        ("vault.audiences={a b}", "at '/vault/audiences/0': 'a b' does not match pattern"),
+        ("vault.audiences={vault,https://kubernetes.default.svc}", "looks like the API server's own"),
         ("replicaCount=two", "at '/replicaCount': got string, want integer"),
         ("image.digest=sha256:1", "at '/image/digest': 'sha256:1' does not match pattern"),
         (
@@ -230,6 +245,71 @@ fn a_wrong_value_is_refused_with_its_place() -> Result<()> {
         assert!(format!("{refused:#}").contains(told), "{set}: {refused:#}");
     }
     Ok(())
+}
+
+#[test]
+fn a_name_that_yaml_takes_for_a_number_stays_a_name() -> Result<()> {
+    let names = [
+        "nameOverride",
+        "fullnameOverride",
+        "namespaceOverride",
+        "commonLabels.a",
+        "namespaces[0]",
+        "imagePullSecrets[0].name",
+        "clusterName",
+        "keyRing.name",
+        "serviceAccount.name",
+        "podLabels.b",
+        "priorityClassName",
+        "runtimeClassName",
+        "metrics.podMonitor.namespace",
+        "recipient.ingress.host",
+        "recipient.ingress.className",
+    ];
+    let names = names.map(|name| format!("{name}=123")).join(",");
+    let switches = ["metrics.podMonitor", "metrics.prometheusRule", "metrics.dashboard", "recipient.ingress"];
+    let switches = switches.map(|part| format!("{part}.enabled=true")).join(",");
+    let objects = Helm::find()?.template(&["--set-string", &names, "--set", &switches])?;
+    let as_names = serde_json::to_string(&objects)?.matches("\"123\"").count();
+    ensure!(as_names > 50, "{as_names} names");
+    for object in objects {
+        let object = serde_json::to_string(&object)?;
+        let number = object.find("\":123").or_else(|| object.find("[123"));
+        ensure!(number.is_none(), "a number: {object}");
+    }
+    Ok(())
+}
+
+#[test]
+fn null_takes_a_value_away_or_is_refused_with_its_place() -> Result<()> {
+    let values: Value = serde_yaml::from_str(&std::fs::read_to_string(helm::chart().join("values.yaml"))?)?;
+    for depth in 1..=4 {
+        let mut nulls = nulls(&values, depth);
+        let refused = with(&nulls.to_string()).expect_err("not everything can be taken away");
+        for line in format!("{refused:#}").lines() {
+            // - at '/crds': missing properties 'enabled', 'keep'
+            let quoted: Vec<_> = line.split('\'').skip(1).step_by(2).collect();
+            let Some((place, missing)) = quoted.split_first().filter(|_| line.contains("': missing propert")) else {
+                continue;
+            };
+            let part = nulls.pointer_mut(place).and_then(Value::as_object_mut).with_context(|| line.to_owned())?;
+            part.retain(|name, _| !missing.contains(&name.as_str()));
+        }
+        for object in with(&nulls.to_string()).with_context(|| format!("at depth {depth}"))? {
+            let text = serde_json::to_string(&object)?;
+            let is_definition = manifests::kind_of(&object) == "CustomResourceDefinition";
+            ensure!(is_definition || !text.contains("\":null"), "at depth {depth}: {text}");
+        }
+    }
+    Ok(())
+}
+
+/// Each value as null; those further in only down to this depth, where they go all together.
+fn nulls(values: &Value, depth: usize) -> Value {
+    match values.as_object().filter(|map| depth > 0 && !map.is_empty()) {
+        Some(map) => map.iter().map(|(key, value)| (key.clone(), nulls(value, depth - 1))).collect(),
+        None => Value::Null,
+    }
 }
 
 #[test]
