@@ -350,6 +350,7 @@ fn the_notes_say_what_to_do_next_with_these_values() -> Result<()> {
     let (recipient, no_recovery) = (format!("keyRing.recovery=age1pq1{}", "q".repeat(1952)), "no recovery member");
     let usual = notes(&recipient)?;
     assert!(!usual.contains("WARNING") && usual.contains("seal init --from-cluster"), "{usual}");
+    assert!(!usual.contains("get secret identity-1"), "nobody is told to print a private key: {usual}");
     for (flags, says, says_not) in [
         ("", no_recovery, "no ring"),
         ("keyRing.create=false", "seal ring add RING --member cluster=cluster.pub", no_recovery),
