@@ -127,10 +127,8 @@ pub fn next_chart(into: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The chart as the suites have it: with its defaults but for `vault.audiences`, and these flags.
-///
-/// The API server's own audience is put in afterwards, for the chart takes it only where it is allowed. What the policy lets
-/// through then, the controller and Vault must refuse.
+/// With audiences that suites ask for on purpose. That of the API server is put in afterwards, for the chart takes it only
+/// where it is allowed; what the policy lets through then, the controller and Vault must refuse.
 fn for_suites(flags: &[&str]) -> Result<Vec<DynamicObject>> {
     let listed = r#"[\"vault\",\"elsewhere\"]"#;
     let text = Helm::find()?.template_text(&[&["--set", "vault.audiences={vault,elsewhere}"], flags].concat())?;
@@ -138,7 +136,7 @@ fn for_suites(flags: &[&str]) -> Result<Vec<DynamicObject>> {
     manifests::parse(&text.replace(listed, r#"[\"vault\",\"elsewhere\",\"https://kubernetes.default.svc\"]"#))
 }
 
-/// [`for_suites`], rendered once in each process.
+/// The chart as the suites have it, with its defaults but for `vault.audiences`: rendered once in each process.
 pub fn rendered() -> Result<Vec<DynamicObject>> {
     static RENDERED: OnceLock<Result<Vec<DynamicObject>, String>> = OnceLock::new();
     let rendered = RENDERED.get_or_init(|| for_suites(&[]).map_err(|error| format!("{error:#}")));
