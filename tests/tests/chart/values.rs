@@ -368,6 +368,25 @@ fn the_notes_say_what_to_do_next_with_these_values() -> Result<()> {
 }
 
 #[test]
+fn where_it_may_connect_is_what_was_named_and_the_dns_pods() -> Result<()> {
+    let egress = |flags: &str| -> Result<Value> {
+        let objects = with(flags)?;
+        let policy = objects.iter().find(|object| manifests::kind_of(object) == "NetworkPolicy");
+        Ok(policy.context("there is a NetworkPolicy")?.data["spec"]["egress"].clone())
+    };
+    assert_eq!(egress("{}")?, Value::Null, "it may connect to anything");
+    let narrowed = egress("networkPolicy: {egress: [{to: [{ipBlock: {cidr: 10.0.0.0/28}}]}]}")?;
+    let dns = json!([{
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}},
+        "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}},
+    }]);
+    assert_eq!((&narrowed[0]["to"], narrowed.as_array().map(Vec::len)), (&dns, Some(2)));
+    let ports = json!([{"port": 5353, "protocol": "UDP"}]);
+    assert_eq!(egress(EVERYTHING)?[0], json!({"ports": ports}), "no destination: any");
+    Ok(())
+}
+
+#[test]
 fn the_published_path_is_the_recipient_alone() -> Result<()> {
     let objects = with(EVERYTHING)?;
     let spec = |kind: &str| -> Result<Value> {
