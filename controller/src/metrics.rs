@@ -390,6 +390,8 @@ impl Counts {
     fn begin(&self) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         self.start_time.set(now.unwrap_or_default().as_secs_f64());
+        let bug = Reconcile { kind: Kind::SealedSecret, result: Outcome::Failed, class: Class::Bug };
+        drop(self.reconciles.get_or_create(&bug));
         for write in Write::ALL {
             drop(self.writes.get_or_create(&[("operation", *write)]));
         }
@@ -629,6 +631,7 @@ mod tests {
         for (name, value) in [
             (version, 1.0),
             ("sealwright_reconciles_total{kind=\"SealedSecret\",result=\"failed\",class=\"user\"}", 1.0),
+            ("sealwright_reconciles_total{kind=\"SealedSecret\",result=\"failed\",class=\"bug\"}", 0.0),
             ("sealwright_reconcile_duration_seconds_bucket{le=\"0.002\",kind=\"SealedSecret\"}", 0.0),
             ("sealwright_reconcile_duration_seconds_bucket{le=\"0.004\",kind=\"SealedSecret\"}", 1.0),
             ("sealwright_drift_total{how=\"edited\"}", 1.0),

@@ -339,6 +339,12 @@ impl Session {
     /// The token, after a login if need be.
     async fn token(self: &Arc<Self>, link: &Arc<Link>) -> Result<Arc<Token>, Failed> {
         let mut state = self.state.lock().await;
+        // Nobody would keep or revoke what a login brings now.
+        if self.is_over.load(Ordering::Relaxed) {
+            let message = "the store or the credential has changed meanwhile".to_owned();
+            let retry = Retry::After(SOONEST);
+            return Err(Failed::Judged(VaultFailure { reason: VaultReason::AuthFailed, message, retry }));
+        }
         match &*state {
             State::Held(token) if !token.has_ended() => return Ok(token.clone()),
             State::Failed { until, failure, .. } if *until > Instant::now() => {
@@ -550,8 +556,9 @@ impl Session {
         is_worth_it.then(|| Token::new(Issued { token: token.secret.clone(), ttl, is_renewable: renewed.is_renewable }))
     }
 
-    /// Ends the session's token.
+    /// Ends the session and its token.
     pub async fn end(&self, link: &Arc<Link>) {
+        self.let_go();
         let mut state = self.state.lock().await;
         let State::Held(token) = &*state else { return };
         let token = token.clone();
@@ -652,6 +659,18 @@ mod tests {
         assert!(first.upgrade().is_none(), "its Secret holds something else now");
         assert!(idle.upgrade().is_none(), "nobody has come for it");
         assert!(other.upgrade().is_some() && second.upgrade().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_session_that_is_over_logs_in_no_more() {
+        let (link, _events) = link::tests::nowhere().await;
+        link.clone().retire();
+        let (namespace, name, key) = ("shop".to_owned(), "a".to_owned(), "id".to_owned());
+        let method = Method::Token { credential: Credential { namespace, name, key, digest: [1; 32] } };
+        let identity = Identity { mount: "token".to_owned(), method };
+        let session = link.session(&identity, || Session::new(identity.clone(), None, Patience::default()));
+        let Err(Failed::Judged(failure)) = session.token(&link).await else { panic!("it has a token") };
+        assert!(failure.message.contains("changed meanwhile"), "{}", failure.message);
     }
 
     #[test]

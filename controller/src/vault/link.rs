@@ -244,7 +244,11 @@ impl Link {
             stays
         });
         let session = Arc::new(make());
-        sessions.insert(identity.clone(), session.clone());
+        if self.is_retired() {
+            session.let_go();
+        } else {
+            sessions.insert(identity.clone(), session.clone());
+        }
         session
     }
 
@@ -261,16 +265,16 @@ impl Link {
     /// Ends all sessions by and by, because the store is another one now, or gone.
     pub fn retire(self: Arc<Self>) {
         self.is_retired.store(true, Ordering::Relaxed);
+        // Whether the next one's server is out, its own link will tell.
+        self.meter.open(&self.id, false);
         tokio::spawn(async move { self.end_sessions().await });
     }
 
     /// Ends all sessions. Their tokens would live on at the server.
     pub async fn end_sessions(self: &Arc<Self>) {
+        self.is_retired.store(true, Ordering::Relaxed);
         let sessions = std::mem::take(&mut *lock(&self.sessions));
-        let end = |session: Arc<Session>| async move {
-            session.let_go();
-            session.end(self).await;
-        };
+        let end = |session: Arc<Session>| async move { session.end(self).await };
         join_all(sessions.into_values().map(end)).await;
     }
 
@@ -410,7 +414,12 @@ impl Link {
     async fn probe(&self) -> Result<(), StoreHealth> {
         self.refresh_authorities(Duration::ZERO).await?;
         let client = lock(&self.connected).client.clone();
-        probe(&self.id, &client, &self.meter).await
+        let started = Instant::now();
+        let result = probe(&client).await;
+        if !self.is_retired() {
+            self.meter.request(&self.id, Operation::Probe, &result, started.elapsed());
+        }
+        result.map_err(health)
     }
 
     /// Reads the CA again, if it was read longer ago than this.
@@ -439,7 +448,11 @@ impl Link {
 async fn revive(link: Weak<Link>) {
     loop {
         let Some(link) = link.upgrade() else { return };
-        let Err(health) = link.probe().await else {
+        let probed = link.probe().await;
+        if link.is_retired() {
+            return;
+        }
+        let Err(health) = probed else {
             let was_out = lock(&link.breaker).revived(Instant::now());
             link.gate.send_replace(Gate::Closed);
             if was_out {
@@ -457,28 +470,25 @@ async fn revive(link: Weak<Link>) {
     }
 }
 
-async fn probe(id: &StoreId, client: &Client, meter: &Meter) -> Result<(), StoreHealth> {
-    let started = Instant::now();
-    let mut result = client.probe().await;
-    if result == Err(Fault::Torn) {
+async fn probe(client: &Client) -> Result<(), Fault> {
+    match client.probe().await {
         // A connection out of the pool may have been closed while it lay there; the next one is new.
-        result = client.probe().await;
+        Err(Fault::Torn) => client.probe().await,
+        result => result,
     }
-    meter.request(id, Operation::Probe, &result, started.elapsed());
-    result.map_err(health)
 }
 
-/// Asks the server of a store that nobody has used, by a connection that is not kept.
-pub async fn greet(store: &VaultStore, cluster: &Cluster, meter: &Meter) -> StoreHealth {
-    let id = StoreId::of(store);
-    let answer = match connect(&id, &store.spec, cluster).await {
-        Ok(connected) => {
-            let answer = tokio::time::timeout(GREETING_WAIT, probe(&id, &connected.client, meter)).await;
-            answer.unwrap_or_else(|_| Err(health(Fault::Timeout)))
-        }
-        Err(health) => Err(health),
+/// Asks the server of a store that nobody has used, by a connection that is not kept. It is not counted: there may be
+/// no store any more when it answers.
+pub async fn greet(store: &VaultStore, cluster: &Cluster) -> StoreHealth {
+    let connected = match connect(&StoreId::of(store), &store.spec, cluster).await {
+        Ok(connected) => connected,
+        Err(health) => return health,
     };
-    answer.map_or_else(|health| health, |()| reachable())
+    match tokio::time::timeout(GREETING_WAIT, probe(&connected.client)).await.unwrap_or(Err(Fault::Timeout)) {
+        Ok(()) => reachable(),
+        Err(fault) => health(fault),
+    }
 }
 
 /// What is to be said of a store that nobody has used: nothing, unless it makes no sense. Its server is sent nothing.

@@ -149,7 +149,7 @@ impl Reader {
     /// Asks the server of a store that nobody uses whether it is there, in its turn. Namespaces take turns.
     pub async fn greet(&self, store: &VaultStore) -> StoreHealth {
         let _place = self.greeting.take(&StoreId::of(store).namespace).await;
-        link::greet(store, &self.cluster, &self.meter).await
+        link::greet(store, &self.cluster).await
     }
 
     /// Drops everything of a store that is gone.
@@ -221,7 +221,13 @@ impl Reader {
             }
             _ => {}
         }
-        links.retain(|_, link| !link.is_idle());
+        links.retain(|_, link| {
+            let stays = !link.is_idle();
+            if !stays {
+                link.clone().retire();
+            }
+            stays
+        });
         if let Some(old) = links.insert(id, made.clone()) {
             old.retire();
         }

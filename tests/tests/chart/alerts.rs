@@ -65,10 +65,24 @@ fn every_metric_of_a_rule_or_a_panel_exists_in_the_running_controller() {
             let families: BTreeSet<_> = families.collect();
             let missing: Vec<_> = asked.difference(&families).collect();
             ensure!(missing.is_empty(), "the controller has no {missing:?}");
+            for (name, labels) in selectors(&rules).chain(selectors(&queries)) {
+                let has = |line: &str| line.starts_with(name) && labels.iter().all(|label| line.contains(label));
+                ensure!(answer.lines().any(has), "the controller has no {name} with {labels:?}");
+            }
             Ok(Some(()))
         })
         .await
     });
+}
+
+/// The metrics in a text that are asked for by labels, and the labels as the controller writes them.
+fn selectors(text: &str) -> impl Iterator<Item = (&str, Vec<String>)> {
+    text.match_indices("sealwright_").filter_map(|(start, _)| {
+        let (name, rest) = text[start..].split_once('{')?;
+        let labels = rest.split_once('}')?.0.split(',').map(|label| label.replace('\'', "\""));
+        let is_name = name.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_');
+        is_name.then(|| (name, labels.filter(|label| !label.contains('%')).collect()))
+    })
 }
 
 /// Without what OpenMetrics appends to the name of a family.
