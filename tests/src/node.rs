@@ -117,8 +117,9 @@ fn network_plugins() -> Option<&'static str> {
 }
 
 /// Gives the network namespace of this process the node's address, and its mount namespace empty folders where the node's
-/// programs keep their state. Only for a process in namespaces of its own.
+/// programs keep their state. Only for the first process of namespaces of its own: elsewhere it would be the machine's.
 pub fn prepare() -> Result<()> {
+    ensure!(std::process::id() == 1, "this is not a namespace of its own: run `cargo node`");
     let ip = |arguments: &str| run(Command::new("ip").args(arguments.split(' ')));
     ip("link set lo up")?;
     ip("link add node0 type veth peer name node1")?;

@@ -64,7 +64,7 @@ impl World<'_> {
         for application in &listed.items {
             note(&mut compared, application)?;
         }
-        let events = applications.watch(&WatchParams::default().timeout(290), &version).await?;
+        let events = applications.watch(&WatchParams::default().timeout(290).disable_bookmarks(), &version).await?;
         pin_mut!(events);
         while compared.values().any(|times| times.len() <= COMPARISONS) {
             self.assert_running()?;
