@@ -107,7 +107,7 @@ impl Cluster {
                     Error::request(asked).hint("this cluster does not know KeyRings: Sealwright is not installed there")
                 }
                 kube::Error::Api(status) if status.is_forbidden() => Error::request(asked)
-                    .hint("you need the right to list keyrings.sealwright.dev there")
+                    .hint("you need the right to list keyrings.sealwright.dev there: whom `rbac.proxier.subjects` of the chart names has it")
                     .hint("or get the ring file from somebody, and pin it: `seal init RING.yaml`"),
                 kube::Error::Api(_) => Error::request(asked).because(Wording(cause)),
                 _ => Error::request(asked)
@@ -136,7 +136,10 @@ impl Cluster {
                 .hint(format!("no controller behind the Service is ready: `kubectl get pods -n {namespace}`"))
                 .hint("without one: `seal verify -i IDENTITY`"),
             StatusCode::FORBIDDEN if is_api_servers => {
-                error.hint(format!("you need the right to create services/proxy of `seal-controller` in `{namespace}`"))
+                let right =
+                    format!("you need the right to create services/proxy of `seal-controller` in `{namespace}`");
+                let who = "whom `rbac.proxier.subjects` of the chart names has it";
+                error.hint(format!("{right}: {who}")).hint("without it: `seal verify -i IDENTITY`")
             }
             StatusCode::NOT_FOUND => {
                 error.hint("what answers behind the Service is no seal-controller, or one of another version")

@@ -184,6 +184,7 @@ fn is_encrypted(bytes: &[u8]) -> bool {
 pub(crate) fn identity_exists(path: &Path) -> Error {
     Error::request(format!("{} exists already, and may hold the only copy of an identity", path.display()))
         .hint("choose another name with -w")
+        .hint("its recipient stands in it, after `# public key:`, should the shell have emptied the file for it")
 }
 
 fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>> {

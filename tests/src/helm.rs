@@ -83,13 +83,12 @@ impl Helm {
         for folder in ["CACHE", "CONFIG", "DATA"] {
             helm.env(format!("HELM_{folder}_HOME"), self.home.path().join(folder));
         }
-        if let Some(kubeconfig) = &self.kubeconfig {
-            helm.env("KUBECONFIG", kubeconfig);
-        }
+        // Without one, Helm would look for the developer's.
+        helm.env("KUBECONFIG", self.kubeconfig.as_deref().unwrap_or(Path::new("/dev/null")));
         helm.args(arguments).stdin(Stdio::null()).output().context("start `helm`")
     }
 
-    /// The chart with these flags (`--set`, `--values`), for a cluster that serves these kinds besides the built-in ones.
+    /// What the chart makes with these flags (`--set`, `--values`).
     pub fn template(&self, flags: &[&str]) -> Result<Vec<DynamicObject>> {
         manifests::parse(&self.template_text(flags)?)
     }

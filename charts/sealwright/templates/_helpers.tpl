@@ -67,13 +67,17 @@ What is wrong is named by its number and never quoted, for it may be a private k
 */}}
 {{- define "sealwright.recovery" -}}
 {{- $given := .Values.keyRing.recovery -}}
-{{- if kindIs "string" $given }}{{ $given = list $given }}{{ end -}}
+{{- $isFile := kindIs "string" $given -}}
+{{- if $isFile }}{{ $given = list $given }}{{ end -}}
 {{- $recipients := list -}}
 {{- range $entry := $given -}}
 {{- range $line := splitList "\n" $entry -}}
 {{- $line = trim $line -}}
 {{- if and $line (not (hasPrefix "#" $line)) -}}{{- $recipients = append $recipients $line -}}{{- end -}}
 {{- end -}}
+{{- end -}}
+{{- if and $isFile (not $recipients) -}}
+{{- fail "keyRing.recovery holds no recipient: is the file empty? What `seal keygen` printed stands in recovery.txt too, after `# public key:`" -}}
 {{- end -}}
 {{- range $index, $recipient := $recipients -}}
 {{- $which := printf "keyRing.recovery: entry number %d" (add1 $index) -}}

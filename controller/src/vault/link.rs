@@ -42,7 +42,7 @@ const WORDS_HOLD: Duration = Duration::from_secs(300);
 const AUTHORITIES_HOLD: Duration = Duration::from_secs(300);
 
 /// How long a server that nobody uses is listened to, whatever its store says: others wait for their turn.
-const GREETING_WAIT: Duration = Duration::from_secs(10);
+const UNUSED_WAIT: Duration = Duration::from_secs(10);
 
 /// Namespace and name of a store.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -480,12 +480,12 @@ async fn probe(client: &Client) -> Result<(), Fault> {
 
 /// Asks the server of a store that nobody has used, by a connection that is not kept. It is not counted: there may be
 /// no store any more when it answers.
-pub async fn greet(store: &VaultStore, cluster: &Cluster) -> StoreHealth {
+pub async fn probe_unused(store: &VaultStore, cluster: &Cluster) -> StoreHealth {
     let connected = match connect(&StoreId::of(store), &store.spec, cluster).await {
         Ok(connected) => connected,
         Err(health) => return health,
     };
-    match tokio::time::timeout(GREETING_WAIT, probe(&connected.client)).await.unwrap_or(Err(Fault::Timeout)) {
+    match tokio::time::timeout(UNUSED_WAIT, probe(&connected.client)).await.unwrap_or(Err(Fault::Timeout)) {
         Ok(()) => reachable(),
         Err(fault) => health(fault),
     }

@@ -41,7 +41,7 @@ const LARGEST_SUM: usize = 4 << 20;
 /// How many plans are made values of at once.
 const COMPOSING: usize = 2;
 /// How many stores that nobody uses are asked at once whether their servers are there.
-const GREETING: usize = 8;
+const PROBING: usize = 8;
 /// How long the end of the process waits until tokens are revoked.
 const FAREWELL: Duration = Duration::from_secs(3);
 
@@ -51,7 +51,7 @@ pub struct Reader {
     purse: Purse,
     /// Whoever makes values out of answers may take a while, and a processor.
     composing: Semaphore,
-    greeting: Arc<Turns>,
+    probing: Arc<Turns>,
     links: Mutex<HashMap<StoreId, Arc<Link>>>,
     patience: Patience,
     meter: Meter,
@@ -62,9 +62,9 @@ impl Reader {
     /// A reader without connections, and what it will tell of the stores.
     pub fn new(cluster: Cluster, meter: Meter) -> (Self, mpsc::UnboundedReceiver<StoreEvent>) {
         let (events, told) = mpsc::unbounded_channel();
-        let (purse, composing, greeting) = (Purse::full(), Semaphore::new(COMPOSING), Turns::new(GREETING));
+        let (purse, composing, probing) = (Purse::full(), Semaphore::new(COMPOSING), Turns::new(PROBING));
         let (cluster, links, patience) = (Arc::new(cluster), Mutex::default(), Patience::default());
-        (Self { cluster, purse, composing, greeting, links, patience, meter, events }, told)
+        (Self { cluster, purse, composing, probing, links, patience, meter, events }, told)
     }
 
     /// The same with sessions of another patience.
@@ -147,9 +147,9 @@ impl Reader {
     }
 
     /// Asks the server of a store that nobody uses whether it is there, in its turn. Namespaces take turns.
-    pub async fn greet(&self, store: &VaultStore) -> StoreHealth {
-        let _place = self.greeting.take(&StoreId::of(store).namespace).await;
-        link::greet(store, &self.cluster).await
+    pub async fn probe(&self, store: &VaultStore) -> StoreHealth {
+        let _place = self.probing.take(&StoreId::of(store).namespace).await;
+        link::probe_unused(store, &self.cluster).await
     }
 
     /// Drops everything of a store that is gone.

@@ -37,8 +37,8 @@ use super::{
     StoreHealth,
     course::Course,
     errand::{Known, Sight},
-    greetings::{Greeted, Greetings},
     link::{StoreEvent, StoreId},
+    probes::{Probed, Probes},
 };
 use crate::{
     apply::WriteError,
@@ -176,15 +176,15 @@ impl Desk {
         mut term: watch::Receiver<Term>,
     ) {
         let mut late: Vec<StoreId> = Vec::new();
-        let (mut greetings, mut heard) = Greetings::new();
+        let (mut probes, mut heard) = Probes::new();
         // Other news put nothing off.
         let mut retry = tokio::time::interval(RETRY);
         retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let mut greeted = None;
+            let mut probed = None;
             let stores = tokio::select! {
                 Some(id) = changed.recv() => vec![id],
-                Some(answer) = heard.recv() => vec![greeted.insert(answer).id()],
+                Some(answer) = heard.recv() => vec![probed.insert(answer).id()],
                 Some(StoreEvent { store, is_back }) = events.recv() => {
                     if is_back {
                         self.fetch_again(&store, |_, course| course.is_failing(), false);
@@ -194,7 +194,7 @@ impl Desk {
                 Ok(()) = term.changed() => match *term.borrow_and_update() {
                     Some(_) => self.context.errands.stores(),
                     None => {
-                        greetings.end_all();
+                        probes.end_all();
                         Vec::new()
                     }
                 },
@@ -202,7 +202,7 @@ impl Desk {
                 else => return,
             };
             for id in stores {
-                if self.context.writer.leads() && !self.tell(&id, greeted.as_ref(), &mut greetings).await {
+                if self.context.writer.leads() && !self.tell(&id, probed.as_ref(), &mut probes).await {
                     late.push(id);
                 }
             }
@@ -210,7 +210,7 @@ impl Desk {
     }
 
     /// Writes what is to be said of a store. Gives false if that is to be tried again.
-    async fn tell(&self, id: &StoreId, greeted: Option<&Greeted>, greetings: &mut Greetings) -> bool {
+    async fn tell(&self, id: &StoreId, probed: Option<&Probed>, probes: &mut Probes) -> bool {
         let errands = &self.context.errands;
         let (store, judged) = match errands.store(id) {
             Some(Known::Store(store)) => {
@@ -222,19 +222,19 @@ impl Desk {
                 (store, StoreHealth { reason: VaultStoreReason::InvalidSpec, message: message.to_owned() })
             }
             None => {
-                greetings.end(id);
+                probes.end(id);
                 return true;
             }
         };
         let is_open = is_open(&store, &judged);
-        let answer = greeted.filter(|greeted| is_open && greeted.is_of(&store));
-        let health = answer.map_or(&judged, |greeted| &greeted.health);
+        let answer = probed.filter(|probed| is_open && probed.is_of(&store));
+        let health = answer.map_or(&judged, |probed| &probed.health);
         let next = status::next_of_store(&store, health, Timestamp::now());
         match condition::find(&next.conditions, READY) {
             // Of logins a server that is there says nothing.
-            Some(ready) if ready.reason == VaultStoreReason::AuthFailed.as_str() => greetings.end(id),
-            Some(ready) if is_open && ready.status != TRUE => greetings.begin(&store, errands),
-            _ => greetings.end(id),
+            Some(ready) if ready.reason == VaultStoreReason::AuthFailed.as_str() => probes.end(id),
+            Some(ready) if is_open && ready.status != TRUE => probes.begin(&store, errands),
+            _ => probes.end(id),
         }
         // What is being asked is told in a moment.
         let is_asked = health.reason == VaultStoreReason::Unknown && answer.is_none();

@@ -236,6 +236,7 @@ fn a_wrong_value_is_refused_with_its_place() -> Result<()> {
         ("verifyEvery=soon", "at '/verifyEvery': 'soon' does not match pattern"),
         ("namespaces=shop", "at '/namespaces': got string, want array"),
         ("namespaces={Shop}", "at '/namespaces/0': 'Shop' does not match pattern"),
+        ("keyRing.recovery=", "keyRing.recovery holds no recipient: is the file empty?"),
         ("keyRing.recovery={age1qqqq}", "keyRing.recovery: entry number 1 is no recipient"),
         ("recipient.ingress.enabled=true", "recipient.ingress.host: which name?"),
         ("recipient.httpRoute.enabled=true", "recipient.httpRoute.parentRefs: which Gateway?"),
@@ -353,7 +354,7 @@ fn the_notes_say_what_to_do_next_with_these_values() -> Result<()> {
     assert!(!usual.contains("get secret identity-1"), "nobody is told to print a private key: {usual}");
     for (flags, says, says_not) in [
         ("", no_recovery, "no ring"),
-        ("keyRing.create=false", "seal ring add RING --member cluster=cluster.pub", no_recovery),
+        ("keyRing.create=false", "seal ring add RING --member NAME=cluster.pub", no_recovery),
         ("namespaces={bank,shop}", "generic db -n bank", "-n shop"),
         ("vault.allowApiAudience=true", "act here as every ServiceAccount", "replicaCount"),
         ("vault.allowApiAudience=true,vault.enabled=false", no_recovery, "allowApiAudience"),

@@ -23,10 +23,10 @@ async fn spy() -> Result<(FaultProxy, String)> {
 }
 
 /// Checks that it was asked whether it is there, and was sent nothing else.
-fn only_greeted(spy: &FaultProxy) -> Result<()> {
+fn only_probed(spy: &FaultProxy) -> Result<()> {
     for request in spy.seen().split_terminator("\r\n\r\n") {
-        let is_greeting = request.starts_with("GET /v1/sys/health?") && !request.contains("x-vault-token");
-        ensure!(is_greeting, "it was sent {request}");
+        let is_probe = request.starts_with("GET /v1/sys/health?") && !request.contains("x-vault-token");
+        ensure!(is_probe, "it was sent {request}");
     }
     Ok(())
 }
@@ -112,7 +112,7 @@ fn allowed_paths_are_the_tenants_own_and_every_other_is_refused_unasked() {
             json!({"storeRef": {"name": "spied"}, "data": [field("user", "shared/one", "user")], "dataFrom": from});
         shop.object("mixed", mixed, json!({})).await?;
         shop.vault_is("mixed", "StoreNotAllowed").await?;
-        only_greeted(&spy)?;
+        only_probed(&spy)?;
 
         // What is no longer allowed is heard at once, and so is what is again.
         world.store(json!({"allowedPaths": ["kv/shared/one"]})).await?;
@@ -165,7 +165,7 @@ fn nothing_that_is_not_the_tenants_own_can_be_sent_to_an_address_of_the_tenants_
             let refused = bank.store("other", merged(store_at(&address), json!({"auth": auth}))).await;
             ensure!(refused.is_err(), "ServiceAccount {account} is accepted");
         }
-        only_greeted(&spy)?;
+        only_probed(&spy)?;
 
         // The shop's role is bound to the shop's ServiceAccount: naming it does not help the bank's.
         let auth = json!({"kubernetes": {"role": format!("app-{}", shop.namespace()), "serviceAccount": "app"}});
@@ -248,7 +248,7 @@ fn where_the_api_server_checks_nothing_the_controller_refuses_by_itself_and_send
             shop.stage.reason(name, OutputRefused).await?;
             shop.stage.holds_nothing(name).await?;
         }
-        only_greeted(&spy)
+        only_probed(&spy)
     });
 }
 
@@ -277,6 +277,6 @@ fn where_some_namespaces_are_served_their_roles_suffice_for_vault() {
         bank.object("spied", merged(user(), json!({"storeRef": {"name": "spied"}})), json!({})).await?;
         let told = bank.vault_is("spied", "AuthFailed").await?;
         ensure!(told.contains("--vault-allow-api-audience"), "{told}");
-        only_greeted(&spy)
+        only_probed(&spy)
     });
 }

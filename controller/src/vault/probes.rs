@@ -1,7 +1,7 @@
 //! VaultStores that nobody uses yet: whoever applies one wants to know whether its server is there.
 //!
 //! ```text
-//! store of which nothing good is known -> a probe in its turn -> Greeted -> its status, and again until it is good
+//! store of which nothing good is known -> a probe in its turn -> Probed -> its status, and again until it is good
 //! ```
 //!
 //! A store that is used needs none of this: its requests tell, and its breaker probes.
@@ -23,10 +23,10 @@ use super::{
 };
 
 /// Servers that are being asked whether they are there.
-pub struct Greetings {
+pub struct Probes {
     /// Whose entry is gone is asked no more.
     wanted: HashMap<StoreId, Arc<Wanted>>,
-    heard: mpsc::UnboundedSender<Greeted>,
+    heard: mpsc::UnboundedSender<Probed>,
 }
 
 struct Wanted {
@@ -35,13 +35,13 @@ struct Wanted {
 }
 
 /// What a server says of itself without being asked for anything.
-pub struct Greeted {
+pub struct Probed {
     store: Arc<VaultStore>,
     /// What is to be said of the store, if its requests tell nothing.
     pub health: StoreHealth,
 }
 
-impl Greeted {
+impl Probed {
     /// Which store.
     pub fn id(&self) -> StoreId {
         StoreId::of(&self.store)
@@ -53,19 +53,19 @@ impl Greeted {
     }
 }
 
-impl Greetings {
+impl Probes {
     /// Nobody is asked yet; and what will be heard.
-    pub fn new() -> (Self, mpsc::UnboundedReceiver<Greeted>) {
+    pub fn new() -> (Self, mpsc::UnboundedReceiver<Probed>) {
         let (heard, told) = mpsc::unbounded_channel();
         (Self { wanted: HashMap::new(), heard }, told)
     }
 
-    /// Asks the server of a store, now and until it answers well, unless that is being done.
+    /// Asks the server of a store, now and until it answers well, unless that was begun already and not [ended](Self::end).
     pub fn begin(&mut self, store: &Arc<VaultStore>, errands: &Arc<Errands>) {
         let id = StoreId::of(store);
         if self.wanted.get(&id).is_none_or(|known| Version::of(&known.store) != Version::of(store)) {
             let wanted = Arc::new(Wanted { store: store.clone(), errands: errands.clone() });
-            tokio::spawn(greet(Arc::downgrade(&wanted), self.heard.clone()));
+            tokio::spawn(probe(Arc::downgrade(&wanted), self.heard.clone()));
             self.wanted.insert(id, wanted);
         }
     }
@@ -81,13 +81,13 @@ impl Greetings {
     }
 }
 
-async fn greet(wanted: Weak<Wanted>, heard: mpsc::UnboundedSender<Greeted>) {
+async fn probe(wanted: Weak<Wanted>, heard: mpsc::UnboundedSender<Probed>) {
     let mut breaker = Breaker::default();
     while let Some(wanted) = wanted.upgrade() {
-        let health = wanted.errands.reader().greet(&wanted.store).await;
+        let health = wanted.errands.reader().probe(&wanted.store).await;
         let is_well = health.reason == VaultStoreReason::Reachable;
         // Nobody listens any more when the process ends.
-        let _ = heard.send(Greeted { store: wanted.store.clone(), health });
+        let _ = heard.send(Probed { store: wanted.store.clone(), health });
         if is_well {
             return;
         }
