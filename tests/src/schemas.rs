@@ -11,12 +11,17 @@ use kube::api::DynamicObject;
 use serde_json::{Value, json};
 
 use crate::control_plane::http_get;
+use crate::wait;
 
 /// Where kubeconform is to look in a folder that [`write()`] has filled.
 pub const LOCATION: &str = "{{.ResourceKind}}_{{.ResourceAPIVersion}}.json";
 
-/// Writes one for the kind of each of these objects.
+/// Writes one for the kind of each of these objects. A definition is served a moment before its schema is.
 pub async fn write(client: &Client, objects: &[DynamicObject], into: &Path) -> Result<()> {
+    wait::until("the API server has the schemas", || async { write_now(client, objects, into).await.map(Some) }).await
+}
+
+async fn write_now(client: &Client, objects: &[DynamicObject], into: &Path) -> Result<()> {
     let index: Value = client.request(http_get("/openapi/v3")?).await.context("ask what is served")?;
     let mut documents: BTreeMap<String, Value> = BTreeMap::new();
     for object in objects {
