@@ -117,7 +117,8 @@ pub fn next_chart(into: &Path) -> Result<()> {
         ensure!(text.contains(from), "no {from} in {file:?}");
         fs::write(file, text.replace(from, to)).with_context(|| format!("write {file:?}"))
     };
-    edit(&into.join("Chart.yaml"), "version: 0.1.0\n", "version: 0.2.0\n")?;
+    let version = concat!("\nversion: ", env!("CARGO_PKG_VERSION"), "\n");
+    edit(&into.join("Chart.yaml"), version, "\nversion: 1000.0.0\n")?;
     for entry in fs::read_dir(into.join("files/crds")).context("list the definitions")? {
         let file = entry.context("list the definitions")?.path();
         let own = format!("{SCHEMA_ANNOTATION}: '{SCHEMA}'");

@@ -9,7 +9,7 @@ use seal_tests::binaries::{self, ROOT};
 use seal_tests::helm::Helm;
 use seal_tests::narrator::Narrator;
 use seal_tests::node::{self, NEEDS, Programs};
-use seal_tests::{kubectl, needs, openbao};
+use seal_tests::{kubectl, needs, openbao, wait};
 use tempfile::TempDir;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -49,9 +49,10 @@ impl Machine {
     }
 
     /// Runs this program again as the first process of namespaces of its own: when it ends, so does all that runs there.
+    /// However this one ends but by `kill -9`, it tidies up.
     pub(crate) fn enter(self) -> Result<ExitCode> {
         let own = std::env::current_exe().context("find this program's own file")?;
-        let mut inside = Command::new("unshare");
+        let mut inside = tokio::process::Command::new("unshare");
         inside.args([
             "--net",
             "--mount",
@@ -65,18 +66,30 @@ impl Machine {
         inside.arg(own).arg("--inside").arg(self.0.path());
         // Built above; cargo could not reach a registry from there.
         inside.env("SEAL_BIN", binaries::seal()?).env("SEAL_CONTROLLER_BIN", binaries::seal_controller()?);
-        // From here on Ctrl-C is for the program inside; this one waits for its end, and tidies up.
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start a runtime")?;
-        let _heard = {
-            let _inside = runtime.enter();
-            signal(SignalKind::interrupt()).context("listen to Ctrl-C")?
-        };
+        // What it leaves behind goes with this folder.
+        inside.env("TMPDIR", self.0.path());
         let group = group_of(self.0.path())?;
-        node::make_groups(group)?;
-        let status = inside.status();
-        node::remove_groups(group);
-        let status = status.context("start `unshare`")?;
-        Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start a runtime")?;
+        runtime.block_on(async {
+            let hear = |kind| signal(kind).context("listen to signals");
+            let (mut interrupted, mut ended) = (hear(SignalKind::interrupt())?, hear(SignalKind::terminate())?);
+            let mut hung_up = hear(SignalKind::hangup())?;
+            node::make_groups(group)?;
+            let mut inside = inside.spawn().context("start `unshare`")?;
+            let status = tokio::select! {
+                status = inside.wait() => Some(status),
+                // At a terminal the program inside hears it too, and ends by itself.
+                _ = interrupted.recv() => tokio::time::timeout(wait::PATIENCE, inside.wait()).await.ok(),
+                _ = ended.recv() => None,
+                _ = hung_up.recv() => None,
+            };
+            // It has ended already, unless nobody wants to wait for it.
+            let _ = inside.kill().await;
+            wait::until("the control groups are gone", || async { Ok(node::remove_groups(group).then_some(())) })
+                .await?;
+            let is_success = status.transpose().context("wait for `unshare`")?.is_some_and(|status| status.success());
+            Ok(if is_success { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        })
     }
 }
 
