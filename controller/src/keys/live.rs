@@ -313,6 +313,12 @@ impl Keeper {
         // What others keep in it is theirs.
         let held = config.as_ref().and_then(|config| config.data.as_ref());
         let is_held = |(key, value): (&String, &String)| held.and_then(|held| held.get(key)) == Some(value);
+        let other = held.and_then(|held| held.get(identity::RECIPIENT_KEY));
+        if other
+            .is_some_and(|other| Some(other) != wanted.data.as_ref().and_then(|data| data.get(identity::RECIPIENT_KEY)))
+        {
+            warn!("the published recipient was another: somebody added an identity, or wrote to {CLUSTER_CONFIG_MAP}");
+        }
         if !wanted.data.iter().flatten().all(is_held) || (has_ring && !had_first_ring) {
             // What was read, or read again: a line that a person took out meanwhile is not put back. Absent: see `apply`.
             let version = config.as_ref().map_or_else(|| Some("1".to_owned()), ResourceExt::resource_version);

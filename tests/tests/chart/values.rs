@@ -236,6 +236,7 @@ fn a_wrong_value_is_refused_with_its_place() -> Result<()> {
         ("verifyEvery=soon", "at '/verifyEvery': 'soon' does not match pattern"),
         ("namespaces=shop", "at '/namespaces': got string, want array"),
         ("namespaces={Shop}", "at '/namespaces/0': 'Shop' does not match pattern"),
+        ("rbac.proxier.subjects[0].kind=ServiceAccount,rbac.proxier.subjects[0].name=ci", "/rbac/proxier/subjects/0"),
         ("keyRing.recovery=", "keyRing.recovery holds no recipient: is the file empty?"),
         ("keyRing.recovery={age1qqqq}", "keyRing.recovery: entry number 1 is no recipient"),
         ("recipient.ingress.enabled=true", "recipient.ingress.host: which name?"),
