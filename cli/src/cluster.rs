@@ -30,6 +30,8 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// The controller's Service and the name of its port.
 const SERVICE: &str = "http:seal-controller:http";
 const VERIFY: &str = "/v1/verify";
+/// Behind a right that is missing.
+const WHO_HAS_IT: &str = "whom `rbac.proxier.subjects` of the chart names has it";
 /// No answer that we want is larger.
 const MAX_ANSWER: usize = 64 * 1024;
 
@@ -107,7 +109,7 @@ impl Cluster {
                     Error::request(asked).hint("this cluster does not know KeyRings: Sealwright is not installed there")
                 }
                 kube::Error::Api(status) if status.is_forbidden() => Error::request(asked)
-                    .hint("you need the right to list keyrings.sealwright.dev there: whom `rbac.proxier.subjects` of the chart names has it")
+                    .hint(format!("you need the right to list keyrings.sealwright.dev there: {WHO_HAS_IT}"))
                     .hint("or get the ring file from somebody, and pin it: `seal init RING.yaml`"),
                 kube::Error::Api(_) => Error::request(asked).because(Wording(cause)),
                 _ => Error::request(asked)
@@ -138,8 +140,7 @@ impl Cluster {
             StatusCode::FORBIDDEN if is_api_servers => {
                 let right =
                     format!("you need the right to create services/proxy of `seal-controller` in `{namespace}`");
-                let who = "whom `rbac.proxier.subjects` of the chart names has it";
-                error.hint(format!("{right}: {who}")).hint("without it: `seal verify -i IDENTITY`")
+                error.hint(format!("{right}: {WHO_HAS_IT}")).hint("without it: `seal verify -i IDENTITY`")
             }
             StatusCode::NOT_FOUND => {
                 error.hint("what answers behind the Service is no seal-controller, or one of another version")

@@ -101,7 +101,7 @@ mod tests {
             .unwrap();
         let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
         assert_eq!(output.status.code(), Some(70), "{said}");
-        assert!(said.contains("error: internal error at ") && said.contains("main.rs:"), "{said}");
+        assert!(said.contains("error: internal error at ") && said.contains(concat!(file!(), ":")), "{said}");
         assert!(said.contains("hint: this is a bug in seal") && !said.contains(MARKER), "{said}");
     }
 }

@@ -7,12 +7,17 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, DynamicObject};
 use kube::{Client, ResourceExt};
+use seal_crds::SCHEMA_ANNOTATION;
 use serde_json::Value;
 
 use crate::binaries::ROOT;
 use crate::{helm, manifests};
+
+/// The definition of SealedSecrets.
+pub const SEALED_SECRETS: &str = "sealedsecrets.sealwright.dev";
 
 /// The controller's namespace.
 pub const NAMESPACE: &str = "sealwright-system";
@@ -112,4 +117,11 @@ impl Container {
             env: env.collect(),
         })
     }
+}
+
+/// The schema number of the definition of SealedSecrets in the cluster.
+pub async fn schema(client: &Client) -> Result<u32> {
+    let crd = Api::<CustomResourceDefinition>::all(client.clone()).get(SEALED_SECRETS).await?;
+    let schema = crd.annotations().get(SCHEMA_ANNOTATION).context("a definition has a number")?;
+    schema.parse().context("it is a number")
 }

@@ -313,10 +313,9 @@ impl Keeper {
         // What others keep in it is theirs.
         let held = config.as_ref().and_then(|config| config.data.as_ref());
         let is_held = |(key, value): (&String, &String)| held.and_then(|held| held.get(key)) == Some(value);
-        let other = held.and_then(|held| held.get(identity::RECIPIENT_KEY));
-        if other
-            .is_some_and(|other| Some(other) != wanted.data.as_ref().and_then(|data| data.get(identity::RECIPIENT_KEY)))
-        {
+        let recipient_in = |data: &BTreeMap<String, String>| data.get(identity::RECIPIENT_KEY).cloned();
+        let published = held.and_then(recipient_in);
+        if published.is_some() && published != wanted.data.as_ref().and_then(recipient_in) {
             warn!("the published recipient was another: somebody added an identity, or wrote to {CLUSTER_CONFIG_MAP}");
         }
         if !wanted.data.iter().flatten().all(is_held) || (has_ring && !had_first_ring) {

@@ -641,13 +641,18 @@ fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::{super::link, *};
 
+    /// Who logs in with a token out of this Secret, while it holds this.
+    fn identity(secret: &str, content: u8) -> Identity {
+        let (namespace, name, key) = ("shop".to_owned(), secret.to_owned(), "id".to_owned());
+        let method = Method::Token { credential: Credential { namespace, name, key, digest: [content; 32] } };
+        Identity { mount: "token".to_owned(), method }
+    }
+
     #[tokio::test]
     async fn a_session_that_never_logged_in_stays_while_it_is_used_and_its_credential_is_the_same() {
         let (link, _events) = link::tests::nowhere().await;
         let session = |name: &str, content: u8, idle: Duration| {
-            let (namespace, name, key) = ("shop".to_owned(), name.to_owned(), "id".to_owned());
-            let method = Method::Token { credential: Credential { namespace, name, key, digest: [content; 32] } };
-            let identity = Identity { mount: "token".to_owned(), method };
+            let identity = identity(name, content);
             let patience = Patience { idle, ..Patience::default() };
             Arc::downgrade(&link.session(&identity, || Session::new(identity.clone(), None, patience)))
         };
@@ -665,9 +670,7 @@ mod tests {
     async fn a_session_that_is_over_logs_in_no_more() {
         let (link, _events) = link::tests::nowhere().await;
         link.clone().retire();
-        let (namespace, name, key) = ("shop".to_owned(), "a".to_owned(), "id".to_owned());
-        let method = Method::Token { credential: Credential { namespace, name, key, digest: [1; 32] } };
-        let identity = Identity { mount: "token".to_owned(), method };
+        let identity = identity("a", 1);
         let session = link.session(&identity, || Session::new(identity.clone(), None, Patience::default()));
         let Err(Failed::Judged(failure)) = session.token(&link).await else { panic!("it has a token") };
         assert!(failure.message.contains("changed meanwhile"), "{}", failure.message);

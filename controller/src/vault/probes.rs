@@ -49,7 +49,7 @@ impl Probed {
 
     /// Whether it was this one, with the same spec.
     pub fn is_of(&self, store: &VaultStore) -> bool {
-        Version::of(&self.store) == Version::of(store)
+        is_same(&self.store, store)
     }
 }
 
@@ -63,7 +63,7 @@ impl Probes {
     /// Asks the server of a store, now and until it answers well, unless that was begun already and not [ended](Self::end).
     pub fn begin(&mut self, store: &Arc<VaultStore>, errands: &Arc<Errands>) {
         let id = StoreId::of(store);
-        if self.wanted.get(&id).is_none_or(|known| Version::of(&known.store) != Version::of(store)) {
+        if self.wanted.get(&id).is_none_or(|known| !is_same(&known.store, store)) {
             let wanted = Arc::new(Wanted { store: store.clone(), errands: errands.clone() });
             tokio::spawn(probe(Arc::downgrade(&wanted), self.heard.clone()));
             self.wanted.insert(id, wanted);
@@ -79,6 +79,11 @@ impl Probes {
     pub fn end_all(&mut self) {
         self.wanted.clear();
     }
+}
+
+/// Whether it is one store, with one spec.
+fn is_same(one: &VaultStore, other: &VaultStore) -> bool {
+    Version::of(one) == Version::of(other)
 }
 
 async fn probe(wanted: Weak<Wanted>, heard: mpsc::UnboundedSender<Probed>) {

@@ -221,13 +221,7 @@ impl Reader {
             }
             _ => {}
         }
-        links.retain(|_, link| {
-            let stays = !link.is_idle();
-            if !stays {
-                link.clone().retire();
-            }
-            stays
-        });
+        links.extract_if(|_, link| link.is_idle()).for_each(|(_, idle)| idle.retire());
         if let Some(old) = links.insert(id, made.clone()) {
             old.retire();
         }

@@ -11,16 +11,8 @@ use kube::ResourceExt;
 use kube::api::Api;
 use seal_crds::SCHEMA_ANNOTATION;
 use seal_tests::helm::{self, Helm, RELEASE};
-use seal_tests::install::{self, CONTROLLER, Container, NAMESPACE, SCHEMA_POLICY};
+use seal_tests::install::{self, CONTROLLER, Container, NAMESPACE, SCHEMA_POLICY, SEALED_SECRETS};
 use seal_tests::{Context, Controller, Laptop, Result, Space, Stage, in_own_cluster, manifests, wait};
-
-const CRD: &str = "sealedsecrets.sealwright.dev";
-
-/// The schema number of the definition in the cluster.
-async fn schema(space: &Space) -> Result<u32> {
-    let crd = Api::<Crd>::all(space.client.clone()).get(CRD).await?;
-    Ok(crd.annotations()[SCHEMA_ANNOTATION].parse()?)
-}
 
 async fn workers(space: &Space) -> Result<Option<String>> {
     let container = Container::of(&space.client, NAMESPACE, CONTROLLER).await?;
@@ -57,7 +49,10 @@ fn a_release_is_installed_upgraded_rolled_back_and_removed_and_no_secret_is_lost
         helm.run(
             &[&["upgrade", RELEASE, text(&next)?, "--reset-then-reuse-values", "--set", "workers=8"], &to[..]].concat(),
         )?;
-        assert_eq!((schema(&space).await?, workers(&space).await?), (seal_crds::SCHEMA + 1, Some("8".to_owned())));
+        assert_eq!(
+            (install::schema(&space.client).await?, workers(&space).await?),
+            (seal_crds::SCHEMA + 1, Some("8".to_owned()))
+        );
         controller.end().await?;
         let controller = Controller::start(&space.plane, "seal-controller-next", &[]).await?;
         stage.establish("next", &[("password", "2")]).await?;
@@ -65,11 +60,14 @@ fn a_release_is_installed_upgraded_rolled_back_and_removed_and_no_secret_is_lost
         // Everything goes back but the definitions, and Helm says why.
         let back = helm.run(&[&["rollback", RELEASE, "1"], &to[..]].concat()).expect_err("the definitions stay");
         assert!(format!("{back:#}").contains("the schema of a definition is never lowered"), "{back:#}");
-        assert_eq!((schema(&space).await?, workers(&space).await?), (seal_crds::SCHEMA + 1, Some("24".to_owned())));
+        assert_eq!(
+            (install::schema(&space.client).await?, workers(&space).await?),
+            (seal_crds::SCHEMA + 1, Some("24".to_owned()))
+        );
 
         // The way without an error: the older chart leaves newer definitions alone.
         helm.run(&[&["upgrade", RELEASE, chart, "--reset-then-reuse-values"], &to[..]].concat())?;
-        assert_eq!(schema(&space).await?, seal_crds::SCHEMA + 1);
+        assert_eq!(install::schema(&space.client).await?, seal_crds::SCHEMA + 1);
         controller.end().await?;
         let controller = Controller::start(&space.plane, "seal-controller-back", &[]).await?;
         stage.establish("back", &[("password", "3")]).await?;
@@ -95,7 +93,7 @@ fn a_release_is_installed_upgraded_rolled_back_and_removed_and_no_secret_is_lost
         // Under another name, with the definitions that are there.
         helm.run(&[&["uninstall", RELEASE], &to[..]].concat())?;
         helm.run(&[&["install", "other", text(&next)?, "--take-ownership"], &to[..]].concat())?;
-        let crd = Api::<Crd>::all(space.client.clone()).get(CRD).await?;
+        let crd = Api::<Crd>::all(space.client.clone()).get(SEALED_SECRETS).await?;
         assert_eq!(crd.annotations()["meta.helm.sh/release-name"], "other");
 
         // Helm deletes what is no longer in a release, and with a definition all of its kind.

@@ -5,12 +5,11 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition as Crd;
 use kube::ResourceExt;
 use kube::api::{Api, ListParams};
-use seal_crds::{SCHEMA, SCHEMA_ANNOTATION};
+use seal_crds::SCHEMA;
 use seal_tests::helm::{RELEASE, chart, next_chart};
-use seal_tests::install::NAMESPACE;
+use seal_tests::install::{self, NAMESPACE};
 use seal_tests::{Stage, wait};
 
 use crate::journey::{self, IMAGE};
@@ -34,14 +33,14 @@ pub(crate) async fn an_upgrade_under_load_and_the_way_back(world: &mut World<'_>
     let upgrade = ["upgrade", RELEASE, &versions.next, "--reset-then-reuse-values", "--set", &tag];
     under_load(world, "up", &[&upgrade[..], &WAIT].concat()).await??;
     all_run(world, NEXT).await?;
-    ensure!(schema(world).await? == SCHEMA + 1, "the definitions are not the next chart's");
+    ensure!(install::schema(&world.client().await?).await? == SCHEMA + 1, "the definitions are not the next chart's");
 
     world.narrator.step("helm rollback, under the same load");
     let said = under_load(world, "back", &[&["rollback", RELEASE, "1"][..], &WAIT].concat()).await?;
     let said = format!("{:#}", said.err().context("Helm says nothing of definitions that stay")?);
     ensure!(said.contains("the schema of a definition is never lowered"), "{said}");
     all_run(world, &versions.tag).await?;
-    ensure!(schema(world).await? == SCHEMA + 1, "the definitions were lowered");
+    ensure!(install::schema(&world.client().await?).await? == SCHEMA + 1, "the definitions were lowered");
     world.narrator.say("All went back but the definitions, which are never lowered; Helm says so, and that it failed.");
 
     let begin = Instant::now();
@@ -118,13 +117,6 @@ async fn all_run(world: &World<'_>, tag: &str) -> Result<()> {
         ensure!(image.ends_with(&format!(":{tag}")), "{} runs {image}", pod.name_any());
     }
     Ok(())
-}
-
-/// The schema number of the definition in the cluster.
-async fn schema(world: &World<'_>) -> Result<u32> {
-    let crd = Api::<Crd>::all(world.client().await?).get("sealedsecrets.sealwright.dev").await?;
-    let schema = crd.annotations().get(SCHEMA_ANNOTATION).context("a definition has a number")?;
-    schema.parse().context("it is a number")
 }
 
 /// The identities' names and versions.
